@@ -1,0 +1,1 @@
+"""Make individual neurons visible."""
