@@ -1,1 +1,64 @@
-"""Make individual neurons visible."""
+"""Make individual neurons visible, in trained networks and in recorded brains, with a test beside every explanation.
+
+Rooms and names are imported when they are first used, so that `import nissl` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_ROOMS = ("activity", "attribution", "errors", "evaluation", "interventions", "models", "papers", "report", "specimens")
+_NAMES = {
+    "load": "models",
+    "Model": "models",
+    "record": "activity",
+    "intervene": "interventions",
+    "Clamp": "interventions",
+    "Ablate": "interventions",
+    "Patch": "interventions",
+    "Steer": "interventions",
+    "explain": "report",
+}
+
+if TYPE_CHECKING:
+    from nissl import activity, attribution, errors, evaluation, interventions, models, papers, report, specimens
+    from nissl.activity import record
+    from nissl.interventions import Ablate, Clamp, Patch, Steer, intervene
+    from nissl.models import Model, load
+    from nissl.report import explain
+
+__all__ = [
+    "Ablate",
+    "Clamp",
+    "Model",
+    "Patch",
+    "Steer",
+    "activity",
+    "attribution",
+    "errors",
+    "evaluation",
+    "explain",
+    "intervene",
+    "interventions",
+    "load",
+    "models",
+    "papers",
+    "record",
+    "report",
+    "specimens",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"nissl.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"nissl.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'nissl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
