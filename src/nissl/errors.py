@@ -37,8 +37,10 @@ class MissingExtraError(NisslError, ImportError):
     """An optional dependency is not installed."""
 
 
-def nearest(name: str, allowed: Iterable[str], n: int = 5) -> list[str]:
+def nearest(name: str, allowed: Iterable[str], n: int = 5, cutoff: float = 0.4) -> list[str]:
     """The `n` allowed names nearest to `name`, best first; case does not matter.
+
+    `cutoff` is the least similarity, from 0 to 1, of names that do not contain the given one.
 
     Examples
     --------
@@ -46,7 +48,7 @@ def nearest(name: str, allowed: Iterable[str], n: int = 5) -> list[str]:
     ['efficientnet-lite0']
     """
     names = {str(a).lower(): str(a) for a in allowed}
-    close = difflib.get_close_matches(name.lower(), names, n=n, cutoff=0.4)
+    close = difflib.get_close_matches(name.lower(), names, n=n, cutoff=cutoff)
     # A name that contains the given one is near, however much longer it is.
     inside = [low for low in names if name.lower() in low and low not in close]
     return [names[low] for low in (close + sorted(inside, key=len))[:n]]

@@ -93,6 +93,9 @@ def _open(x: str, dtype: torch.dtype | None) -> tuple[nn.Module, dict[str, Any]]
         raise _file_error(path)
     if x.startswith((".", "/", "~", os.sep)) or Path(x).suffix in (".pt", ".pth", ".bin", ".safetensors"):
         raise InputError(f"there is no file or folder {x!r}")
+    names = specimens.model_names()
+    if "/" not in x and nearest(x, names, n=1, cutoff=0.75):
+        raise unknown("model", x, names)  # a slip of the finger; the hub need not be asked
     return _pretrained(x, dtype, local=False)
 
 
@@ -112,7 +115,10 @@ def _pretrained(source: str | Path, dtype: torch.dtype | None, *, local: bool) -
     found: dict[str, Any] = {"name": Path(source).name if local else str(source)}
     main = getattr(module, "main_input_name", "")
     if main == "input_ids":
-        found["tokenizer"] = _optional(transformers.AutoTokenizer, source, options)
+        tokenizer = _optional(transformers.AutoTokenizer, source, options)
+        # Some classes open a folder without vocabulary as a tokenizer that knows nothing but its special tokens.
+        known = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) if tokenizer is not None else set()
+        found["tokenizer"] = tokenizer if known else None
     elif main == "pixel_values":
         found["processor"] = _optional(transformers.AutoImageProcessor, source, options) or _plain_processor(config)
     return module, found
