@@ -6,25 +6,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "Digits": "digits",
-    "ImageSpec": "networks",
-    "NetworkSpecimen": "networks",
-    "Scenes": "scenes",
-    "digits": "digits",
-    "load_model": "networks",
-    "model_names": "networks",
-    "photo": "photos",
-    "photos": "photos",
-    "scenes": "scenes",
-    "train_scene_classifier": "scene_classifier",
+    "Digits": "_digits",
+    "ImageSpec": "_networks",
+    "NetworkSpecimen": "_networks",
+    "Scenes": "_scenes",
+    "digits": "_digits",
+    "load_model": "_networks",
+    "model_names": "_networks",
+    "photo": "_photos",
+    "photos": "_photos",
+    "scenes": "_scenes",
+    "scene_input": "_scene_classifier",
+    "train_scene_classifier": "_scene_classifier",
 }
 
 if TYPE_CHECKING:
-    from nissl.specimens.digits import Digits, digits
-    from nissl.specimens.networks import ImageSpec, NetworkSpecimen, load_model, model_names
-    from nissl.specimens.photos import photo, photos
-    from nissl.specimens.scene_classifier import train_scene_classifier
-    from nissl.specimens.scenes import Scenes, scenes
+    from nissl.specimens._digits import Digits, digits
+    from nissl.specimens._networks import ImageSpec, NetworkSpecimen, load_model, model_names
+    from nissl.specimens._photos import photo, photos
+    from nissl.specimens._scene_classifier import scene_input, train_scene_classifier
+    from nissl.specimens._scenes import Scenes, scenes
 
 __all__ = [
     "Digits",
@@ -36,6 +37,7 @@ __all__ = [
     "model_names",
     "photo",
     "photos",
+    "scene_input",
     "scenes",
     "train_scene_classifier",
 ]
@@ -44,6 +46,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'nissl.specimens' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"nissl.specimens.{_HOME[name]}"), name)
-    globals()[name] = value  # a function of the same name as its module must win over the module
-    return value
+    return getattr(importlib.import_module(f"nissl.specimens.{_HOME[name]}"), name)

@@ -94,7 +94,7 @@ def _efficientnet_lite0() -> NetworkSpecimen:
 
 
 def _scenes() -> NetworkSpecimen:
-    from nissl.specimens.scene_classifier import SHAPES, cached_scene_classifier
+    from nissl.specimens._scene_classifier import SHAPES, cached_scene_classifier
 
     spec = ImageSpec(64, (0.5,) * 3, (0.25,) * 3, crop=1.0, interpolation="bilinear")
     source = "a small convolutional network trained here on nissl.specimens.scenes"
