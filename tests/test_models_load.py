@@ -288,18 +288,18 @@ def test_targets(cnn: nissl.Model) -> None:
     output = cnn(inputs)
     resolve = nissl.models.resolve_target
     assert [t.label for t in resolve(cnn, ["dog", 0], inputs)] == ["dog", "cat"]
-    torch.testing.assert_close(resolve(cnn, "dog", inputs)[0].score(output), output[:, 1])
+    torch.testing.assert_close(resolve(cnn, "dog", inputs)[0].score(output, inputs), output[:, 1])
     each = torch.tensor([0, 1, 0])
-    torch.testing.assert_close(resolve(cnn, each, inputs)[0].score(output), output[torch.arange(3), each])
-    torch.testing.assert_close(resolve(cnn, None, inputs)[0].score(output), output.max(1).values)
-    torch.testing.assert_close(resolve(cnn, lambda o: o.sum(1), inputs)[0].score(output), output.sum(1))
+    torch.testing.assert_close(resolve(cnn, each, inputs)[0].score(output, inputs), output[torch.arange(3), each])
+    torch.testing.assert_close(resolve(cnn, None, inputs)[0].score(output, inputs), output.max(1).values)
+    torch.testing.assert_close(resolve(cnn, lambda o: o.sum(1), inputs)[0].score(output, inputs), output.sum(1))
     for target, message in (("bird", "unknown class"), (5, "does not exist"), (torch.arange(2), "2 targets"), (1.5, "float"), ([], "empty")):
         with pytest.raises((InputError, UnknownNameError), match=message):
-            resolve(cnn, target, inputs)
+            resolve(cnn, target, inputs)[0].score(output, inputs)
 
 
 def test_a_next_token_is_read_at_each_samples_last_real_position(gpt2_folder: Path) -> None:
     model = nissl.load(gpt2_folder)
     inputs = model.prepare([[1, 2, 3], [4, 5]])
-    score = nissl.models.resolve_target(model, 7, inputs)[0].score(model(inputs))
+    score = nissl.models.resolve_target(model, 7, inputs)[0].score(model(inputs), inputs)
     torch.testing.assert_close(score, torch.stack([model([[1, 2, 3]])[0, -1, 7], model([[4, 5]])[0, -1, 7]]))

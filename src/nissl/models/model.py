@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nissl.errors import InputError, ModelError, unknown
 from nissl.models.inputs import Inputs, Kind
 from nissl.models.outputs import main_tensor
-from nissl.models.prepare import main_parameter, prepare, split_samples
+from nissl.models.prepare import is_single, main_parameter, prepare, split_samples
 from nissl.models.sites import Sites
 
 
@@ -118,6 +118,10 @@ class Model:
         torch.Size([1, 3])
         """
         return prepare(self, inputs)
+
+    def is_single(self, inputs: Any) -> bool:
+        """Whether `inputs` is one sample (a text, a picture, a prompt's ids) and not a batch, so that results need no sample axis."""
+        return is_single(self, inputs)
 
     def batches(self, inputs: Any, batch_size: int) -> Iterator[Inputs]:
         """The samples of a corpus in batches ready for the network; a generator is read no further than needed."""

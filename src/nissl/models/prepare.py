@@ -37,12 +37,10 @@ def prepare(model: Model, inputs: Any) -> Inputs:
 
 def split_samples(model: Model, inputs: Any) -> Iterable[Any]:
     """The samples of a corpus, one by one; generators and data loaders stay lazy."""
-    if isinstance(inputs, str | Path | Image.Image) or _is_ids(inputs):
+    if is_single(model, inputs):
         return [inputs]
     if isinstance(inputs, Tensor | np.ndarray):
-        if _is_network_ready(inputs):
-            inputs = torch.as_tensor(inputs)
-        return [inputs] if _is_single(model, inputs) else inputs
+        return torch.as_tensor(inputs) if _is_network_ready(inputs) else inputs
     if isinstance(inputs, DataLoader):
         return _rows(inputs)
     if not isinstance(inputs, Iterable):
@@ -66,12 +64,12 @@ def main_parameter(module: torch.nn.Module) -> str:
     return names[0] if names else ""
 
 
-def _is_single(model: Model, array: Tensor | np.ndarray) -> bool:
-    """Whether an array is one sample and not a batch."""
-    if model.kind == "text":
-        return array.ndim == 1
-    if model.kind == "image":
-        return array.ndim <= 3 and (not _is_network_ready(array) or array.ndim == 3)
+def is_single(model: Model, inputs: Any) -> bool:
+    """Whether a person gave one sample, and not a batch: one text, one picture, one prompt's ids."""
+    if isinstance(inputs, str | Path | Image.Image) or (model.kind == "text" and _is_ids(inputs)):
+        return True
+    if isinstance(inputs, Tensor | np.ndarray):
+        return model.kind == "image" and inputs.ndim <= 3
     return False
 
 
@@ -153,8 +151,7 @@ def _is_ids(sample: Any) -> bool:
 
 
 def _from_pictures(model: Model, inputs: Any) -> Inputs:
-    single = isinstance(inputs, str | Path | Image.Image) or (isinstance(inputs, np.ndarray | Tensor) and inputs.ndim <= 3)
-    samples = [inputs] if single else list(inputs)
+    samples = [inputs] if is_single(model, inputs) else list(inputs)
     if not samples:
         raise InputError("no picture given; give a photograph, a path, an array, or a list of them")
     if model.processor is None:

@@ -57,12 +57,23 @@ class Site:
         return int(found.group(1)) if found else None
 
 
+@dataclass(frozen=True)
+class Visit:
+    """One call of one module in the first run: which call it was, and the shapes of its first tensor and of its output."""
+
+    module: str
+    call: int
+    given: tuple[int, ...] | None
+    gave: tuple[int, ...] | None
+
+
 @dataclass
 class Sites(Mapping[str, Site]):
     """All sites of a network, searchable: a mapping from name to `Site`.
 
     Iterating gives the canonical names in the order of the network, then the module paths. Names that are valid but not listed:
-    `path:in` (a module's input) and `path#k` (its k-th call in one pass).
+    `path:in` (a module's input) and `path#k` (its k-th call in one pass). `visits` holds the modules of the first run in the order in which
+    they finished.
 
     Examples
     --------
@@ -74,7 +85,7 @@ class Sites(Mapping[str, Site]):
 
     canonical: dict[str, Site]
     modules: dict[str, Site]
-    order: dict[str, int] = field(default_factory=dict)
+    visits: list[Visit] = field(default_factory=list)
 
     @classmethod
     def of(cls, module: nn.Module) -> Sites:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,15 +27,30 @@ class Target:
     ----------
     label
         What it is called in figures and coordinates.
-    score
-        From the module's output to a differentiable tensor of shape `(sample,)`.
     index
-        Class (or token) of each sample, shape `(sample,)`, where the target is one; None for callables.
+        Class (or next token) of each sample, shape `(sample,)`; None for callables.
+    function
+        From the module's output to one number a sample; None for classes.
     """
 
     label: str
-    score: Callable[[Any], Float[Tensor, "sample"]]
     index: Int[Tensor, "sample"] | None = None
+    function: Callable[[Any], Tensor] | None = None
+
+    def score(self, output: Any, inputs: Inputs) -> Float[Tensor, "sample"]:
+        """The number of each sample, differentiable; `inputs` are those of the pass that gave `output`."""
+        if self.function is not None:
+            return _checked(self.function(output))
+        assert self.index is not None
+        scores = class_scores(output, inputs)
+        count, index = scores.shape[-1], self.index.to(scores.device)
+        if int(index.max()) >= count or int(index.min()) < -count:
+            raise InputError(f"class {int(index.abs().max())} does not exist; the output has {count}, so 0 to {count - 1}")
+        return scores.gather(-1, (index % count)[:, None])[:, 0]
+
+    def take(self, rows: slice | Tensor) -> Target:
+        """The same target for some of the samples, or for copies of them."""
+        return self if self.index is None else replace(self, index=self.index[rows])
 
 
 def resolve_target(model: Model, target: Any, inputs: Inputs) -> list[Target]:
@@ -63,18 +78,18 @@ def resolve_target(model: Model, target: Any, inputs: Inputs) -> list[Target]:
             raise InputError("an empty list of targets; name at least one class")
         return [one for t in target for one in resolve_target(model, t, inputs)]
     if callable(target):
-        return [_from_callable(target, inputs.n)]
+        return [Target(getattr(target, "__name__", "target"), function=target)]
     if target is None:
         with torch.no_grad(), model.evaluating():
             top = class_scores(model.forward(inputs), inputs).argmax(-1)
-        return [_from_index(model, top, inputs)]
+        return [_from_index(model, top)]
     if isinstance(target, Tensor | np.ndarray) and np.ndim(target) == 1:
         index = torch.as_tensor(target, device=inputs.main.device)
         if len(index) != inputs.n or index.is_floating_point():
             raise InputError(f"{len(index)} targets of type {index.dtype} for {inputs.n} samples; give one integer a sample")
-        return [_from_index(model, index.long(), inputs)]
+        return [_from_index(model, index.long())]
     single = _index(model, target.item() if isinstance(target, Tensor | np.generic | np.ndarray) else target)
-    return [_from_index(model, torch.full((inputs.n,), single, device=inputs.main.device), inputs)]
+    return [_from_index(model, torch.full((inputs.n,), single, device=inputs.main.device))]
 
 
 def class_scores(output: Any, inputs: Inputs) -> Float[Tensor, "sample class"]:
@@ -96,34 +111,18 @@ def _last_real(mask: Tensor) -> Tensor:
     return (mask * positions).argmax(1)
 
 
-def _from_index(model: Model, index: Int[Tensor, "sample"], inputs: Inputs) -> Target:
-    def score(output: Any) -> Tensor:
-        scores = class_scores(output, inputs)
-        count = scores.shape[-1]
-        if int(index.max()) >= count or int(index.min()) < -count:
-            raise InputError(f"class {int(index.abs().max())} does not exist; the output has {count}, so 0 to {count - 1}")
-        # A batch may hold several copies of each sample (occlusions, interpolation steps), one after another.
-        own = index.to(scores.device)
-        if len(scores) != len(own):
-            own = own.repeat_interleave(len(scores) // len(own))
-        return scores.gather(-1, own[:, None])[:, 0]
-
-    labels = dict.fromkeys(_label(model, i) for i in index.tolist())
-    return Target(next(iter(labels)) if len(labels) == 1 else "each sample's own", score, index)
+def _from_index(model: Model, index: Int[Tensor, "sample"]) -> Target:
+    labels = list(dict.fromkeys(_label(model, i) for i in index.tolist()))
+    return Target(labels[0] if len(labels) == 1 else "each sample's own", index)
 
 
-def _from_callable(function: Callable[[Any], Tensor], n: int) -> Target:
-    def score(output: Any) -> Tensor:
-        value = function(output)
-        if not isinstance(value, Tensor):
-            raise InputError(f"the target returned {type(value).__name__}; it must return a tensor with one number a sample")
-        if value.dim() == 0:
-            value = value[None]
-        if value.dim() != 1:
-            raise InputError(f"the target returned shape {tuple(value.shape)}; it must return one number a sample")
-        return value
-
-    return Target(getattr(function, "__name__", "target"), score)
+def _checked(value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise InputError(f"the target returned {type(value).__name__}; it must return a tensor with one number a sample")
+    value = value[None] if value.dim() == 0 else value
+    if value.dim() != 1:
+        raise InputError(f"the target returned shape {tuple(value.shape)}; it must return one number a sample")
+    return value
 
 
 def _index(model: Model, target: Any) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from nissl.errors import InputError, ModelError, NisslError
 from nissl.models.inputs import Inputs
 from nissl.models.outputs import main_tensor
-from nissl.models.sites import Site
+from nissl.models.sites import Site, Visit
 from nissl.models.taps import axes, muted, tap
 
 if TYPE_CHECKING:
@@ -31,12 +31,21 @@ def trace(model: Model, inputs: Inputs) -> None:
     calls: Counter[str] = Counter()
     seen: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {}
     broken: list[str] = []
+    visits: list[Visit] = []
     handles = []
 
     def watch(path: str):  # noqa: ANN202
-        def hook(module: torch.nn.Module, _: object, output: object) -> None:
+        def hook(module: torch.nn.Module, args: tuple, output: object) -> None:
+            value, given = main_tensor(output), main_tensor(args)
+            visits.append(
+                Visit(
+                    path,
+                    calls[path],
+                    None if given is None else tuple(given.shape),
+                    None if value is None else tuple(value.shape),
+                )
+            )
             calls[path] += 1
-            value = main_tensor(output)
             if value is not None:
                 seen[path] = axes(model.sites.modules[path], value, module), tuple(value.shape)
                 if not broken and value.is_floating_point() and not torch.isfinite(value).all():
@@ -61,6 +70,7 @@ def trace(model: Model, inputs: Inputs) -> None:
 
     if output is not None and output.is_floating_point() and torch.isnan(output).any():
         raise ModelError(_where_broken(model, broken))
+    model.sites.visits[:] = visits
     for path in model.sites.modules:
         dims, shape = seen.get(path, (None, None))
         model.sites.learn(path, calls=calls[path], dims=dims, shape=shape)

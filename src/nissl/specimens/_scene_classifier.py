@@ -16,7 +16,7 @@ from nissl.errors import InputError
 from nissl.specimens._scenes import SHAPES, Scenes, scenes
 
 MEAN, STD = 0.5, 0.25
-_PICTURES, _EPOCHS, _SEED, _VERSION = 12_000, 5, 0, 1
+_PICTURES, _EPOCHS, _SEED, _VERSION = 8_000, 5, 0, 1
 
 
 def scene_network(n_classes: int, widths: tuple[int, ...] = (16, 32, 48, 64, 64)) -> nn.Sequential:
@@ -46,8 +46,8 @@ def train_scene_classifier(
     labels: Bool[np.ndarray, "sample class"] | None = None,
     *,
     epochs: int = _EPOCHS,
-    batch_size: int = 128,
-    lr: float = 4e-3,
+    batch_size: int = 64,
+    lr: float = 8e-3,
     seed: int = 0,
 ) -> nn.Sequential:
     """Train a fresh network to say which of several things each picture holds.
