@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nissl.errors import InputError, ModelError, unknown
 from nissl.models.inputs import Inputs, Kind
 from nissl.models.outputs import main_tensor
-from nissl.models.prepare import is_single, main_parameter, prepare, split_samples
+from nissl.models.prepare import encode, is_single, main_parameter, prepare, split_samples
 from nissl.models.sites import Sites
 
 
@@ -169,22 +169,43 @@ class Model:
         ModelError
             The network has no head that generates.
         """
-        if not (hasattr(self.module, "generate") and getattr(self.module, "can_generate", lambda: False)()):
-            raise ModelError(f"{self.name!r} cannot generate: it has no language-model head")
         ready = self.prepare(prompts)
+        out = self._continued(ready, max_new_tokens, **options)
+        if self.tokenizer is None:
+            return out
+        texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
+        return texts[0] if isinstance(prompts, str) else texts
+
+    def generate_ids(self, prompts: Any, max_new_tokens: int) -> list[list[int]]:
+        """Prompts with their greedy continuation as token ids, without padding, up to and with the end-of-text token."""
+        ready = self.prepare(prompts)
+        out = self._continued(ready, max_new_tokens)
+        width = ready.main.shape[1]
+        ends = getattr(self.module.generation_config, "eos_token_id", None)
+        ends = {ends} if isinstance(ends, int) else set(ends or [])
+        rows = []
+        for i, length in enumerate(ready.lengths.tolist()):
+            new = out[i, width:].tolist()
+            stop = next((j + 1 for j, token in enumerate(new) if token in ends), len(new))
+            rows.append(out[i, width - length : width].tolist() + new[:stop])
+        return rows
+
+    def _continued(self, ready: Inputs, max_new_tokens: int, **options: Any) -> Tensor:
+        if not getattr(self.module, "can_generate", lambda: False)():
+            raise ModelError(f"{self.name!r} cannot generate: it has no language-model head")
         ids, mask = _pad_left(ready)
         with torch.no_grad():
-            out = self.module.generate(
+            return self.module.generate(  # type: ignore[operator]
                 ids,
                 attention_mask=mask,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=self.pad_id,
                 **{"do_sample": False, **options},
             )
-        if self.tokenizer is None:
-            return out
-        texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
-        return texts[0] if isinstance(prompts, str) else texts
+
+    def encode(self, prompt: Any) -> list[int]:
+        """The token ids of one prompt: a text or ids."""
+        return encode(self, prompt)
 
     def class_index(self, name: str | int) -> int:
         """The index of a class by its name; upper and lower case are the same.

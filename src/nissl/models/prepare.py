@@ -93,15 +93,7 @@ def _from_text(model: Model, inputs: Any) -> Inputs:
     samples = [inputs] if isinstance(inputs, Path) else list(inputs)
     if not samples:
         raise InputError("no prompt given; give a text, token ids, or a list of them")
-    rows = [_encode(model, sample, i) for i, sample in enumerate(samples)]
-    limit, vocabulary = model.context_length, model.vocabulary_size
-    for i, row in enumerate(rows):
-        if limit is not None and len(row) > limit:
-            raise InputError(f"prompt {i} has {len(row)} tokens, the context of {model.name!r} holds {limit}; shorten or split it")
-        if vocabulary is not None and not 0 <= min(row) <= max(row) < vocabulary:
-            raise InputError(
-                f"prompt {i} holds token id {min(row) if min(row) < 0 else max(row)}; allowed: 0 to {vocabulary - 1}"
-            )
+    rows = [encode(model, sample, i) for i, sample in enumerate(samples)]
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), model.pad_id)
     mask = torch.zeros(len(rows), longest, dtype=torch.bool)
@@ -118,7 +110,20 @@ def _from_text(model: Model, inputs: Any) -> Inputs:
     return Inputs(tensors, model.main_name, "text", padded, tokens).to(model.device)
 
 
-def _encode(model: Model, sample: Any, index: int) -> list[int]:
+def encode(model: Model, sample: Any, index: int = 0, spare: int = 0) -> list[int]:
+    """The token ids of one prompt, checked: not empty, within the vocabulary, and with `spare` more tokens within the context."""
+    row = _ids(model, sample, index)
+    limit, vocabulary = model.context_length, model.vocabulary_size
+    if limit is not None and len(row) + spare > limit:
+        more = f" and {spare} to generate" if spare else ""
+        raise InputError(f"prompt {index} has {len(row)} tokens{more}, the context of {model.name!r} holds {limit}; shorten or split it")
+    if vocabulary is not None and not 0 <= min(row) <= max(row) < vocabulary:
+        wrong = min(row) if min(row) < 0 else max(row)
+        raise InputError(f"prompt {index} holds token id {wrong}; allowed: 0 to {vocabulary - 1}")
+    return row
+
+
+def _ids(model: Model, sample: Any, index: int) -> list[int]:
     if isinstance(sample, str):
         if model.tokenizer is None:
             raise InputError(
