@@ -1,0 +1,32 @@
+"""Is the explanation true? Tests of attributions, each beside a control and with an interval."""
+
+from nissl.evaluation.agreement import Agreement, agreement, occlusion_agreement, spearman
+from nissl.evaluation.controls import Measured, bootstrap, measure, shifted, shuffled
+from nissl.evaluation.localisation import box_iou, energy_inside, localise, pointing_game, threshold_boxes
+from nissl.evaluation.perturbation import Curve, deletion, insertion
+from nissl.evaluation.randomisation import randomised, weight_randomisation
+from nissl.evaluation.sparsity import gini, sparsity
+
+__all__ = [
+    "Agreement",
+    "Curve",
+    "Measured",
+    "agreement",
+    "bootstrap",
+    "box_iou",
+    "deletion",
+    "energy_inside",
+    "gini",
+    "insertion",
+    "localise",
+    "measure",
+    "occlusion_agreement",
+    "pointing_game",
+    "randomised",
+    "shifted",
+    "shuffled",
+    "sparsity",
+    "spearman",
+    "threshold_boxes",
+    "weight_randomisation",
+]
