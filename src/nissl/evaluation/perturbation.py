@@ -34,7 +34,7 @@ class Curve:
     kind
         `deletion` or `insertion`.
     curve, control
-        Score over the share of the input that was changed, `(sample, fraction)`; the control's is the mean over its repeats.
+        Score over the share of the input that was changed: `(sample, fraction)`, and `(repeat, sample, fraction)` for copies of the map without information.
     area
         Area under each, a number a sample, with intervals.
     """
@@ -48,6 +48,14 @@ class Curve:
     def better(self) -> bool:
         """Whether the map surely beats its control: a smaller area for deletion, a larger one for insertion."""
         return self.area.difference_high < 0 if self.kind == "deletion" else self.area.difference_low > 0
+
+    @property
+    def beats(self) -> float:
+        """The share of the control's copies that have a worse mean area: what can be said of a single sample, too."""
+        fraction = self.curve["fraction"].values
+        own = np.trapezoid(self.curve.mean("sample"), fraction)
+        copies = np.trapezoid(self.control.mean("sample"), fraction, axis=-1)
+        return float((copies > own if self.kind == "deletion" else copies < own).mean())
 
     def _repr_html_(self) -> str:
         return f"<b>{self.kind}</b>: {self.area._repr_html_()}"
@@ -117,10 +125,9 @@ def _curve(
     scores = np.stack(
         [_follow(kind, model, ready, empty, part, fraction, targets[0], normalize, batch_size) for part in (rows, *copies)]
     )
-    curve, control = (
-        xr.DataArray(v, dims=("sample", "fraction"), coords={"fraction": fraction}, attrs={"target": targets[0].label})
-        for v in (scores[0], scores[1:].mean(0))
-    )
+    about = {"target": targets[0].label}
+    curve = xr.DataArray(scores[0], dims=("sample", "fraction"), coords={"fraction": fraction}, attrs=about)
+    control = xr.DataArray(scores[1:], dims=("repeat", "sample", "fraction"), coords={"fraction": fraction}, attrs=about)
     areas = np.trapezoid(scores, fraction, axis=-1)
     return Curve(kind, curve, control, measure(f"area under the {kind} curve", areas[0], areas[1:].mean(0), seed=seed))
 
