@@ -135,7 +135,11 @@ def test_what_is_not_ours_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.txt").write_text("years of work")
     (tmp_path / "file").write_text("mine")
-    for to, message in ((tmp_path / "folder", "something else"), (tmp_path / "file", "is a file"), (tmp_path / "file" / "a.zarr", "cannot be written")):
+    for to, message in (
+        (tmp_path / "folder", "something else"),
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "file" / "a.zarr", "cannot be written"),
+    ):
         with pytest.raises(StoreError, match=message):
             nissl.record(network(), corpus(), "1", to=to)
     assert (tmp_path / "folder" / "thesis.txt").read_text() == "years of work"
@@ -163,11 +167,13 @@ def test_a_full_disk_keeps_finished_batches(tmp_path: Path) -> None:
         pytest.skip("no tmpfs can be mounted here")
     try:
         wide = nissl.load(nn.Linear(4, 10_000))
-        with pytest.raises(StoreError, match="no room left .* finished batches are kept"):
+        with pytest.raises(StoreError, match=r"no room left .* finished batches are kept"):
             nissl.record(wide, corpus(200), "logits", to=disk / "a.zarr", batch_size=4)
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         stored = nissl.record(wide, corpus(200), "logits", to=disk / "a.zarr", batch_size=4).load()
-        np.testing.assert_array_equal(stored["logits"], nissl.record(wide, corpus(200), "logits", batch_size=4)["logits"])
+        np.testing.assert_array_equal(
+            stored["logits"], nissl.record(wide, corpus(200), "logits", batch_size=4)["logits"]
+        )
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

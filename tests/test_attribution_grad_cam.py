@@ -1,4 +1,5 @@
-"""Grad-CAM: captum, the CAM identity, finite differences, transformers by hand, and every way in which a map can be empty."""
+"""Grad-CAM: captum, the CAM identity, finite differences, transformers by hand, and every way in which a map can be
+empty."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ class Pooled(nn.Module):
 
     def __init__(self, activation: nn.Module | None = None) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), activation or nn.ReLU(), nn.Conv2d(6, 5, 3, stride=2), nn.ReLU())
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1), activation or nn.ReLU(), nn.Conv2d(6, 5, 3, stride=2), nn.ReLU()
+        )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(5, 4)
 
@@ -41,7 +44,15 @@ def x() -> torch.Tensor:
 
 def vit(**settings: object) -> nissl.Model:
     torch.manual_seed(0)
-    base = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48, image_size=32, patch_size=8, num_labels=5)
+    base = dict(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=48,
+        image_size=32,
+        patch_size=8,
+        num_labels=5,
+    )
     return nissl.load(transformers.ViTForImageClassification(transformers.ViTConfig(**{**base, **settings})))
 
 
@@ -50,7 +61,9 @@ def test_equals_captum_on_a_real_network(efficientnet: nissl.Model, chelsea) -> 
     for name in ("tabby", "espresso"):
         index = efficientnet.class_index(name)
         own = LayerGradCam(efficientnet.module, efficientnet.module._avg_pooling)
-        reference = own.attribute(x, target=index, attribute_to_layer_input=True, relu_attributions=True).detach()[:, 0].numpy()
+        reference = (
+            own.attribute(x, target=index, attribute_to_layer_input=True, relu_attributions=True).detach()[:, 0].numpy()
+        )
         ours = grad_cam(efficientnet, x, target=name, upsample=False)
         assert ours.attrs["site"] == "_avg_pooling:in"
         np.testing.assert_allclose(ours.values, reference, atol=1e-5)
@@ -104,7 +117,9 @@ def test_in_place_and_smooth_activations(activation: nn.Module, x: torch.Tensor)
         ours = grad_cam(model, x, target=1, site=site, upsample=False)
         plain = Pooled(type(activation)())
         plain.load_state_dict(model.module.state_dict())
-        reference = LayerGradCam(plain, plain.get_submodule(site)).attribute(x, target=1, relu_attributions=True).detach()[:, 0]
+        reference = (
+            LayerGradCam(plain, plain.get_submodule(site)).attribute(x, target=1, relu_attributions=True).detach()[:, 0]
+        )
         np.testing.assert_allclose(ours, reference, atol=1e-6)
 
 
@@ -143,7 +158,7 @@ def test_coordinates_lie_on_the_photograph(efficientnet: nissl.Model, chelsea) -
     np.testing.assert_allclose([heat.y[0], heat.y[-1]], [150 - side / 2 + side / 448, 150 + side / 2 - side / 448])
 
 
-# ---------------------------------------------------------------------------------------------------------- transformers
+# --------------------------------------------------------------------------------------------------------- transformers
 
 
 def test_vision_transformer_by_hand() -> None:
@@ -169,7 +184,13 @@ def test_the_last_blocks_patch_tokens_explain_their_empty_map() -> None:
 def test_register_tokens_and_other_families_are_recognised() -> None:
     torch.manual_seed(0)
     config = transformers.Dinov2WithRegistersConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=28, patch_size=7, num_register_tokens=3, num_labels=4
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=28,
+        patch_size=7,
+        num_register_tokens=3,
+        num_labels=4,
     )
     model = nissl.load(transformers.Dinov2WithRegistersForImageClassification(config))
     heat = grad_cam(model, torch.randn(2, 3, 28, 28), target=1, upsample=False)
@@ -181,7 +202,7 @@ def test_a_grid_that_is_not_square() -> None:
     assert grad_cam(model, torch.randn(1, 3, 32, 48), target=1, upsample=False).shape == (1, 4, 6)
 
 
-# ---------------------------------------------------------------------------------------------------------------- guided
+# --------------------------------------------------------------------------------------------------------------- guided
 
 
 def test_guided_backprop_of_one_rectifier_by_hand() -> None:
@@ -227,7 +248,7 @@ def test_guided_grad_cam_is_the_product(net: nissl.Model, x: torch.Tensor) -> No
     assert product.attrs["method"] == "guided_grad_cam"
 
 
-# ------------------------------------------------------------------------------------------------------------- bad input
+# ------------------------------------------------------------------------------------------------------------ bad input
 
 
 def test_all_evidence_negative_is_said(net: nissl.Model, x: torch.Tensor) -> None:

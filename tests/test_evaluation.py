@@ -72,7 +72,7 @@ def test_a_better_map_has_better_curves_on_a_real_network(efficientnet: nissl.Mo
     assert up.curve.sizes == {"sample": 1, "fraction": 9}
 
 
-# ---------------------------------------------------------------------------------------------------------- localisation
+# --------------------------------------------------------------------------------------------------------- localisation
 
 
 def blob(n: int, size: int, y: int, x: int, r: int) -> np.ndarray:
@@ -137,7 +137,9 @@ def test_localise_against_the_centre_box() -> None:
     assert ev.localise(maps, middle).control == 1.0
 
 
-boxes = arrays(float, 4, elements=st.floats(0, 50)).map(lambda b: np.array([min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3])]))
+boxes = arrays(float, 4, elements=st.floats(0, 50)).map(
+    lambda b: np.array([min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3])])
+)
 
 
 @given(a=boxes, b=boxes)
@@ -148,7 +150,7 @@ def test_iou_is_symmetric_bounded_and_one_for_equals(a: np.ndarray, b: np.ndarra
         np.testing.assert_allclose(ev.box_iou(a, a), 1)
 
 
-# ------------------------------------------------------------------------------------------------------------- agreement
+# ------------------------------------------------------------------------------------------------------------ agreement
 
 
 @pytest.fixture
@@ -191,12 +193,19 @@ def test_occlusion_agreement_of_a_local_network(linear: nissl.Model) -> None:
     assert abs(found.control) < 0.2
 
 
-# ---------------------------------------------------------------------------------------------- randomisation and sparsity
+# ------------------------------------------------------------------------------------------- randomisation and sparsity
 
 
 def test_randomisation_breaks_gradients_but_not_edges() -> None:
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(600, 3))
+    module = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(600, 3),
+    )
     model = nissl.load(module)
     before = {k: v.clone() for k, v in module.state_dict().items()}
     x = torch.rand(6, 1, 10, 10)
@@ -211,7 +220,9 @@ def test_randomisation_breaks_gradients_but_not_edges() -> None:
 
 
 def test_gini_by_hand_and_in_order(rng: np.random.Generator) -> None:
-    np.testing.assert_allclose(ev.gini(np.array([[1.0, 2.0, 3.0], [0, 0, 1.0], [2, 2, 2.0], [0, 0, 0]])), [2 / 9, 2 / 3, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(
+        ev.gini(np.array([[1.0, 2.0, 3.0], [0, 0, 1.0], [2, 2, 2.0], [0, 0, 0]])), [2 / 9, 2 / 3, 0, 0], atol=1e-12
+    )
     np.testing.assert_allclose(ev.gini(np.array([[1.0, 2.0, 3.0, np.nan]])), [2 / 9])
     found = ev.sparsity(np.eye(2, 64).reshape(2, 8, 8))
     assert found.value > found.control_high

@@ -20,7 +20,9 @@ IDS = [[5, 6, 7, 8], [9, 10]]
 @pytest.fixture
 def lm() -> nissl.Model:
     torch.manual_seed(0)
-    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=32, bos_token_id=1, eos_token_id=2)
+    config = transformers.GPT2Config(
+        n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=32, bos_token_id=1, eos_token_id=2
+    )
     return nissl.load(transformers.GPT2LMHeadModel(config))
 
 
@@ -190,7 +192,10 @@ def test_positions_mean_the_same_token_while_generating_with_a_cache(lm: nissl.M
 
 
 def test_nothing_is_left_after_an_exception_a_dropped_generator_or_a_bad_site(lm: nissl.Model) -> None:
-    with pytest.raises(ZeroDivisionError), nissl.intervene(lm, {"pattern.0": nissl.Ablate(), "resid.1": nissl.Ablate()}):
+    with (
+        pytest.raises(ZeroDivisionError),
+        nissl.intervene(lm, {"pattern.0": nissl.Ablate(), "resid.1": nissl.Ablate()}),
+    ):
         lm(IDS)
         raise ZeroDivisionError
     assert clean(lm)
@@ -207,7 +212,10 @@ def test_nothing_is_left_after_an_exception_a_dropped_generator_or_a_bad_site(lm
     gc.collect()
     assert clean(lm)
 
-    with pytest.raises(UnknownNameError, match=r"resid\.1"), nissl.intervene(lm, {"resid.0": nissl.Ablate(), "resd.1": nissl.Ablate()}):
+    with (
+        pytest.raises(UnknownNameError, match=r"resid\.1"),
+        nissl.intervene(lm, {"resid.0": nissl.Ablate(), "resd.1": nissl.Ablate()}),
+    ):
         pass
     assert clean(lm)
 
@@ -228,7 +236,10 @@ def test_another_thread_sees_the_network_as_it_is(lm: nissl.Model) -> None:
     seen: dict[str, torch.Tensor] = {}
 
     def meddle() -> None:
-        with torch.no_grad(), nissl.intervene(lm, {"resid.1": nissl.Ablate(), "pattern.0": nissl.Ablate(), "heads.0": nissl.Ablate()}):
+        with (
+            torch.no_grad(),
+            nissl.intervene(lm, {"resid.1": nissl.Ablate(), "pattern.0": nissl.Ablate(), "heads.0": nissl.Ablate()}),
+        ):
             inside.set()
             done.wait(10)
             seen["meddled"] = lm(IDS)
@@ -274,7 +285,7 @@ def test_two_threads_at_once(net: nissl.Model) -> None:
         ("resid.0", lambda: nissl.Patch(np.ones((3, 4, 32))), "3 samples"),
         ("resid.0", lambda: nissl.Patch(np.ones((1, 4, 31))), "31"),
         ("resid.0", lambda: nissl.Clamp(0.0, positions=[9]), "4 tokens"),
-        ("resid.0", lambda: (lambda v: v[:, :1]), "keep the shape"),
+        ("resid.0", lambda: lambda v: v[:, :1], "keep the shape"),
         ("resid.0", lambda: "zero", "no intervention"),
     ],
 )

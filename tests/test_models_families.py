@@ -9,7 +9,9 @@ from torch import nn
 
 import nissl
 
-TINY = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=64)
+TINY = dict(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=64
+)
 GROUPED = {**TINY, "num_key_value_heads": 2, "vocab_size": 99}
 WINDOWED = {**GROUPED, "head_dim": 8, "sliding_window": 4, "query_pre_attn_scalar": 8}
 
@@ -55,7 +57,10 @@ def inputs_for(model: nissl.Model, *, padded: bool = False):
 
 def read(model: nissl.Model, inputs, names: list[str]) -> dict[str, torch.Tensor]:
     values: dict[str, torch.Tensor] = {}
-    with torch.no_grad(), nissl.models.tap(model, {n: lambda v, s: values.__setitem__(s.name, v.clone()) for n in names}):
+    with (
+        torch.no_grad(),
+        nissl.models.tap(model, {n: lambda v, s: values.__setitem__(s.name, v.clone()) for n in names}),
+    ):
         model(inputs)
     return values
 
@@ -92,7 +97,9 @@ def test_canonical_sites_are_the_networks_own_figures(name: str, padded: bool) -
             real(inputs, pattern), real(inputs, own.attentions[layer].transpose(1, 2)), atol=1e-4, rtol=1e-4
         )
     last = values[f"resid.{layers}"]
-    norm = next((m for n, m in model.module.named_modules() if n.split(".")[-1] in ("ln_f", "final_layer_norm", "norm")), None)
+    norm = next(
+        (m for n, m in model.module.named_modules() if n.split(".")[-1] in ("ln_f", "final_layer_norm", "norm")), None
+    )
     if norm is not None:
         last = norm(last)
     torch.testing.assert_close(real(inputs, last), real(inputs, own.hidden_states[layers]), atol=1e-4, rtol=1e-4)

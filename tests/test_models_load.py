@@ -25,7 +25,9 @@ SPEC = ImageSpec(size=16, mean=(0.5,) * 3, std=(0.5,) * 3, crop=1.0, interpolati
 def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-gpt2"
     torch.manual_seed(0)
-    config = transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=40, n_positions=8, bos_token_id=1, eos_token_id=2)
+    config = transformers.GPT2Config(
+        n_embd=16, n_layer=1, n_head=2, vocab_size=40, n_positions=8, bos_token_id=1, eos_token_id=2
+    )
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 
@@ -37,7 +39,7 @@ def cnn() -> nissl.Model:
     return nissl.load(module, processor=SPEC, classes=["cat", "dog"])
 
 
-# --------------------------------------------------------------------------------------------------------------- opening
+# -------------------------------------------------------------------------------------------------------------- opening
 
 
 def test_a_local_folder_of_safetensors(gpt2_folder: Path) -> None:
@@ -78,7 +80,10 @@ class Evil:
 
 
 def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
-    for name, dump in (("zip.pt", lambda p: torch.save(Evil(), p)), ("raw.pkl", lambda p: p.write_bytes(pickle.dumps(Evil())))):
+    for name, dump in (
+        ("zip.pt", lambda p: torch.save(Evil(), p)),
+        ("raw.pkl", lambda p: p.write_bytes(pickle.dumps(Evil()))),
+    ):
         path = tmp_path / name
         dump(path)
         with pytest.raises(ModelError, match="wants to run code"):
@@ -112,7 +117,7 @@ def test_class_names(cnn: nissl.Model) -> None:
         nissl.load(cnn.module, classes=["a", "b", "c"])
 
 
-# ----------------------------------------------------------------------------------------------------------------- sites
+# ---------------------------------------------------------------------------------------------------------------- sites
 
 
 def test_names_globs_and_the_nearest(cnn: nissl.Model) -> None:
@@ -146,13 +151,19 @@ def test_the_input_of_a_module_called_with_keywords_only() -> None:
         assert model.forward(torch.ones(1, 2))["doubled"].tolist() == [[7.0, 7.0]]
 
 
-# ------------------------------------------------------------------------------------------------------------------ text
+# ----------------------------------------------------------------------------------------------------------------- text
 
 
 def test_token_ids_in_every_form(gpt2_folder: Path) -> None:
     model = nissl.load(gpt2_folder)
     expected = model([[1, 2, 3]])
-    for ids in ([1, 2, 3], torch.tensor([1, 2, 3]), np.array([[1, 2, 3]]), [torch.tensor([1, 2, 3])], {"input_ids": [[1, 2, 3]]}):
+    for ids in (
+        [1, 2, 3],
+        torch.tensor([1, 2, 3]),
+        np.array([[1, 2, 3]]),
+        [torch.tensor([1, 2, 3])],
+        {"input_ids": [[1, 2, 3]]},
+    ):
         torch.testing.assert_close(model(ids), expected)
     ready = model.prepare([[1, 2, 3], [4]])
     assert ready.mask.tolist() == [[True] * 3, [True, False, False]]
@@ -187,7 +198,7 @@ def test_generation_needs_a_head(gpt2_folder: Path, cnn: nissl.Model) -> None:
         cnn.generate("hello")
 
 
-# -------------------------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------------------------- pictures
 
 
 def saved(tmp_path: Path, array: np.ndarray, name: str, **options: object) -> Path:
@@ -264,7 +275,9 @@ def test_pictures_reach_the_network_the_same_way_in_every_form(cnn: nissl.Model,
     frame = cnn.prepare(path).frames[0]
     assert (frame.left, frame.top, frame.right, frame.bottom) == (10, 0, 50, 40)
     assert list(cnn.batches([array] * 5, 2))[-1].n == 1
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(5, 3, 16, 16), torch.arange(5)), batch_size=4)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(torch.randn(5, 3, 16, 16), torch.arange(5)), batch_size=4
+    )
     assert [b.n for b in cnn.batches(loader, 3)] == [3, 2]
 
 
@@ -280,7 +293,7 @@ def test_tensors_that_cannot_be_used(cnn: nissl.Model) -> None:
         bare.prepare(np.zeros((20, 20, 3), np.uint8))
 
 
-# --------------------------------------------------------------------------------------------------------------- targets
+# -------------------------------------------------------------------------------------------------------------- targets
 
 
 def test_targets(cnn: nissl.Model) -> None:
@@ -293,7 +306,13 @@ def test_targets(cnn: nissl.Model) -> None:
     torch.testing.assert_close(resolve(cnn, each, inputs)[0].score(output, inputs), output[torch.arange(3), each])
     torch.testing.assert_close(resolve(cnn, None, inputs)[0].score(output, inputs), output.max(1).values)
     torch.testing.assert_close(resolve(cnn, lambda o: o.sum(1), inputs)[0].score(output, inputs), output.sum(1))
-    for target, message in (("bird", "unknown class"), (5, "does not exist"), (torch.arange(2), "2 targets"), (1.5, "float"), ([], "empty")):
+    for target, message in (
+        ("bird", "unknown class"),
+        (5, "does not exist"),
+        (torch.arange(2), "2 targets"),
+        (1.5, "float"),
+        ([], "empty"),
+    ):
         with pytest.raises((InputError, UnknownNameError), match=message):
             resolve(cnn, target, inputs)[0].score(output, inputs)
 

@@ -17,7 +17,9 @@ CORPUS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14], [15], [16, 17, 18, 19]]
 @pytest.fixture(scope="module")
 def lm() -> nissl.Model:
     torch.manual_seed(0)
-    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=16, bos_token_id=1, eos_token_id=2)
+    config = transformers.GPT2Config(
+        n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=16, bos_token_id=1, eos_token_id=2
+    )
     return nissl.load(transformers.GPT2LMHeadModel(config))
 
 
@@ -64,7 +66,15 @@ def test_grouped_query_attention_and_patterns(grouped: nissl.Model) -> None:
 
 @pytest.mark.parametrize(
     ("positions", "columns"),
-    [(0, [0]), (-1, [-1]), ("last", [-1]), ([0, -1], [0, -1]), (slice(0, 2), [0, 1]), (slice(-2, None), [-2, -1]), (3, [3])],
+    [
+        (0, [0]),
+        (-1, [-1]),
+        ("last", [-1]),
+        ([0, -1], [0, -1]),
+        (slice(0, 2), [0, 1]),
+        (slice(-2, None), [-2, -1]),
+        (3, [3]),
+    ],
 )
 def test_positions_count_each_samples_own_tokens(lm: nissl.Model, positions: object, columns: list[int]) -> None:
     whole = nissl.record(lm, CORPUS, "resid.1", batch_size=2)["resid.1"].values
@@ -93,7 +103,9 @@ def test_streams_loaders_and_batch_sizes_agree(lm: nissl.Model) -> None:
     for inputs, size in (((c for c in CORPUS), 2), (iter(CORPUS), 5), (CORPUS, 1), ({"input_ids": [CORPUS[0]]}, 3)):
         acts = nissl.record(lm, inputs, "mlp.1", batch_size=size)
         n = acts.sizes["sample"]
-        np.testing.assert_allclose(acts["mlp.1"].values, reference["mlp.1"].values[:n, : acts.sizes["position"]], atol=1e-5)
+        np.testing.assert_allclose(
+            acts["mlp.1"].values, reference["mlp.1"].values[:n, : acts.sizes["position"]], atol=1e-5
+        )
 
 
 def test_generated_tokens(lm: nissl.Model) -> None:
@@ -131,7 +143,9 @@ def test_pictures_and_plain_tensors() -> None:
     acts = nissl.record(model, x, ["0", "1", "3:in", "logits"], batch_size=3)
     assert acts["0"].dims == ("sample", "unit", "y", "x")
     with torch.no_grad():
-        np.testing.assert_allclose(acts["0"], model.module[0](x), atol=1e-6)  # not overwritten by the activation in place
+        np.testing.assert_allclose(
+            acts["0"], model.module[0](x), atol=1e-6
+        )  # not overwritten by the activation in place
         np.testing.assert_allclose(acts["logits"], model(x), atol=1e-6)
     assert acts["3:in"].dims == ("sample", "unit_144")
     with pytest.raises(InputError, match="no positions"):
@@ -173,5 +187,8 @@ def test_bad_questions_are_refused_before_work(lm: nissl.Model, options: dict, e
 
 def test_nan_activity_is_named() -> None:
     model = nissl.load(nn.Sequential(nn.Identity(), nn.ReLU()))
-    with pytest.raises(ModelError, match=r"'0' in sample 3"), nissl.intervene(model, {"0": lambda v: torch.where(v == 3, torch.nan, v)}):
+    with (
+        pytest.raises(ModelError, match=r"'0' in sample 3"),
+        nissl.intervene(model, {"0": lambda v: torch.where(v == 3, torch.nan, v)}),
+    ):
         nissl.record(model, torch.arange(5.0)[:, None], "0", batch_size=2)

@@ -19,7 +19,9 @@ from nissl.errors import InputError, UnknownNameError
 @pytest.fixture(scope="module")
 def lm() -> nissl.Model:
     torch.manual_seed(0)
-    config = transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=60, n_positions=16, bos_token_id=1, eos_token_id=2)
+    config = transformers.GPT2Config(
+        n_embd=16, n_layer=1, n_head=2, vocab_size=60, n_positions=16, bos_token_id=1, eos_token_id=2
+    )
     return nissl.load(transformers.GPT2LMHeadModel(config))
 
 
@@ -40,14 +42,18 @@ def test_equals_brute_force(lm: nissl.Model, texts: list[list[int]]) -> None:
         np.testing.assert_allclose(top["value"][unit], peak.values[order, unit], atol=1e-6)
     np.testing.assert_allclose(top["mean"], acts.mean(("sample", "position")), atol=1e-5)
     np.testing.assert_allclose(top["std"], acts.std(("sample", "position")), atol=1e-5)
-    np.testing.assert_allclose(top["active"], (acts > 0).sum(("sample", "position")) / acts.notnull().sum(("sample", "position")))
+    np.testing.assert_allclose(
+        top["active"], (acts > 0).sum(("sample", "position")) / acts.notnull().sum(("sample", "position"))
+    )
 
 
 def test_the_batch_size_and_streaming_do_not_matter(lm: nissl.Model, texts: list[list[int]]) -> None:
     options = dict(k=5, n_random=6, n_quantiles=3, per_quantile=2, units=[3, 9], seed=4)
     reference = top_examples(lm, texts, "neurons.0", batch_size=60, **options)
     for size, inputs in ((1, texts), (7, iter(texts))):
-        xr.testing.assert_allclose(top_examples(lm, inputs, "neurons.0", batch_size=size, **options), reference, atol=1e-5)
+        xr.testing.assert_allclose(
+            top_examples(lm, inputs, "neurons.0", batch_size=size, **options), reference, atol=1e-5
+        )
     assert reference["unit"].values.tolist() == [3, 9]
     assert len(set(reference["random_sample"].values.tolist())) == 6
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from nissl import __version__
 from nissl.errors import InputError, NisslError
 
-# Typer carries a click of its own or uses the installed one, depending on its version: this is the base of its usage errors.
-_UsageError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+# Typer carries a click of its own or uses the installed one, depending on its version: this is the base of its usage
+# errors.
+_UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 class _Commands(typer.core.TyperGroup):
@@ -31,7 +33,10 @@ class _Commands(typer.core.TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             near = difflib.get_close_matches(args[0], self.commands, n=3, cutoff=0.4)
-            raise InputError(f"unknown command {args[0]!r}; " + (f"nearest: {', '.join(near)}" if near else f"there are {', '.join(self.commands)}"))
+            raise InputError(
+                f"unknown command {args[0]!r}; "
+                + (f"nearest: {', '.join(near)}" if near else f"there are {', '.join(self.commands)}")
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -54,13 +59,15 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Options that come before the command."""
 
 
-# ------------------------------------------------------------------------------------------------------------ completion
+# ----------------------------------------------------------------------------------------------------------- completion
 
 
 def _photos(incomplete: str) -> list[str]:
@@ -81,22 +88,30 @@ def _slugs(incomplete: str) -> list[str]:
     return [s for s in papers.papers() if s.startswith(incomplete)]
 
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Specimen, folder or Hugging Face id.", autocompletion=_models)]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Specimen, folder or Hugging Face id.", autocompletion=_models)
+]
 SeedOption = Annotated[int, typer.Option(help="For everything random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
-# -------------------------------------------------------------------------------------------------------------- commands
+# ------------------------------------------------------------------------------------------------------------- commands
 
 
-@app.command(epilog="Examples: `nissl explain photo.jpg` · `nissl explain coffee --target cup --out report.html` · `nissl explain photo.jpg --json`")
+@app.command(
+    epilog="Examples: `nissl explain photo.jpg` · `nissl explain coffee --target cup --out report.html` · `nissl explain photo.jpg --json`"
+)
 def explain(
-    photo: Annotated[str, typer.Argument(help="A picture file, or the name of a sample photograph.", autocompletion=_photos)],
+    photo: Annotated[
+        str, typer.Argument(help="A picture file, or the name of a sample photograph.", autocompletion=_photos)
+    ],
     model: ModelOption = "efficientnet-lite0",
     target: Annotated[str | None, typer.Option(help="Class to explain; the best one by default.")] = None,
     rival: Annotated[str | None, typer.Option(help="Class to set beside it; the second best by default.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Methods to compare; may be given several times.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The report: a file ending in .html, or a folder.")] = Path("nissl-out"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The report: a file ending in .html, or a folder.")] = Path(
+        "nissl-out"
+    ),
     seed: SeedOption = 0,
     as_json: JsonOption = False,
     open_it: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
@@ -107,7 +122,9 @@ def explain(
         import nissl
 
         methods = {"methods": tuple(method)} if method else {}
-        result = nissl.explain(_load(model), photo, target=_class(target), rival=_class(rival), seed=seed, progress=not as_json, **methods)
+        result = nissl.explain(
+            _load(model), photo, target=_class(target), rival=_class(rival), seed=seed, progress=not as_json, **methods
+        )
         result.save(path)
     if as_json:
         _print_json({**result.summary(), "report": str(path)})
@@ -124,11 +141,17 @@ def explain(
 )
 def record(
     model: Annotated[str, typer.Argument(help="Specimen, folder or Hugging Face id.", autocompletion=_models)],
-    corpus: Annotated[Path, typer.Argument(help="Texts: .txt (one a line) or .jsonl (field text). Pictures: a folder or a file.")],
-    at: Annotated[list[str], typer.Option(help="Site or glob; may be given several times. `nissl sites MODEL` lists them.")],
+    corpus: Annotated[
+        Path, typer.Argument(help="Texts: .txt (one a line) or .jsonl (field text). Pictures: a folder or a file.")
+    ],
+    at: Annotated[
+        list[str], typer.Option(help="Site or glob; may be given several times. `nissl sites MODEL` lists them.")
+    ],
     to: Annotated[Path, typer.Option(help="The zarr store to write; run again to go on after an interruption.")],
     batch_size: Annotated[int | None, typer.Option(help="Samples in one pass.")] = None,
-    positions: Annotated[str | None, typer.Option(help="Positions to keep: last, a number, a range 0:5, or a list 0,2,-1.")] = None,
+    positions: Annotated[
+        str | None, typer.Option(help="Positions to keep: last, a number, a range 0:5, or a list 0,2,-1.")
+    ] = None,
     units: Annotated[str | None, typer.Option(help="Units to keep: a number, a range 0:5, or a list 0,2,7.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or float64.")] = None,
     generate: Annotated[int, typer.Option(help="Tokens to generate, and to record as well.")] = 0,
@@ -185,9 +208,13 @@ def papers(as_json: JsonOption = False) -> None:
     _console().print(table)
 
 
-@app.command(epilog="Examples: `nissl reproduce grad-cam` · `nissl reproduce --all --json > claims.json` · `nissl reproduce grad-cam --seed 7`")
+@app.command(
+    epilog="Examples: `nissl reproduce grad-cam` · `nissl reproduce --all --json > claims.json` · `nissl reproduce grad-cam --seed 7`"
+)
 def reproduce(
-    slugs: Annotated[list[str] | None, typer.Argument(help="Papers, as `nissl papers` names them.", autocompletion=_slugs)] = None,
+    slugs: Annotated[
+        list[str] | None, typer.Argument(help="Papers, as `nissl papers` names them.", autocompletion=_slugs)
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every paper.")] = False,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -225,7 +252,7 @@ def specimens(as_json: JsonOption = False) -> None:
         typer.echo(f"{kind}: {', '.join(names)}")
 
 
-# --------------------------------------------------------------------------------------------------------------- reading
+# -------------------------------------------------------------------------------------------------------------- reading
 
 
 def _load(name: str) -> Any:
@@ -252,7 +279,9 @@ def _report_path(out: Path, photo: str) -> Path:
         if not existed:
             path.unlink()
     except OSError as error:
-        raise InputError(f"the report cannot be written to {str(path)!r}: {error.strerror}; choose another place with --out") from error
+        raise InputError(
+            f"the report cannot be written to {str(path)!r}: {error.strerror}; choose another place with --out"
+        ) from error
     return path
 
 
@@ -261,9 +290,15 @@ def _corpus(path: Path) -> list[Any]:
 
     if not path.exists():
         near = nearest(path.name, (p.name for p in path.parent.iterdir()), n=3) if path.parent.is_dir() else []
-        raise InputError(f"there is no file or folder {str(path)!r}" + (f"; nearest: {', '.join(map(repr, near))}" if near else ""))
+        raise InputError(
+            f"there is no file or folder {str(path)!r}" + (f"; nearest: {', '.join(map(repr, near))}" if near else "")
+        )
     if path.is_dir():
-        pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
+        pictures = sorted(
+            p
+            for p in path.iterdir()
+            if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+        )
         if not pictures:
             raise InputError(f"folder {str(path)!r} holds no pictures")
         return pictures
@@ -295,7 +330,7 @@ def _selector(text: str | None, name: str) -> Any:
         raise InputError(f"{name} {text!r}; allowed: a number, a range such as 0:5, a list such as 0,2,7") from None
 
 
-# -------------------------------------------------------------------------------------------------------------- printing
+# ------------------------------------------------------------------------------------------------------------- printing
 
 
 def _console() -> Any:
@@ -317,7 +352,9 @@ def _print_explanation(result: Any) -> None:
         typer.echo(f"{row.probability:7.1%}  {row[1]}")
     where = result.where
     box = ", ".join(f"{side} {where[side]:.0f}" for side in ("left", "top", "right", "bottom"))
-    typer.echo(f"Evidence for {result.target}: {where['words']} ({box}); {where['inside']:.0%} of it on {where['area']:.0%} of the picture")
+    typer.echo(
+        f"Evidence for {result.target}: {where['words']} ({box}); {where['inside']:.0%} of it on {where['area']:.0%} of the picture"
+    )
     typer.echo(result.channels.text.text)
     for name in result.methods:
         down, up = result.deletion[name], result.insertion[name]
@@ -332,8 +369,13 @@ def _print_claim(result: dict[str, Any]) -> None:
     if not result["expected"]:
         sign += " (not expected at this size)"
     typer.echo(f"[{result['paper']}] {result['claim']}: {sign}")
-    typer.echo(f"    measured {result['measured']}; control {result['control']}; threshold {result['threshold']}; paper {result['paper_value']}")
-    typer.echo(f"    seeds {', '.join(map(str, result['seeds']))}; {result['seconds']:.1f} s" + (f"; {result['note']}" if result["note"] else ""))
+    typer.echo(
+        f"    measured {result['measured']}; control {result['control']}; threshold {result['threshold']}; paper {result['paper_value']}"
+    )
+    typer.echo(
+        f"    seeds {', '.join(map(str, result['seeds']))}; {result['seconds']:.1f} s"
+        + (f"; {result['note']}" if result["note"] else "")
+    )
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What nissl raises, and how it says so.
 
-Every error names what was given, what is allowed, the nearest match and how to go on. All of them are `NisslError`, so that
-the command line can print one line and exit with 2, and each also is the built-in error that a Python user would expect.
+Every error names what was given, what is allowed, the nearest match and how to go on. All of them are `NisslError`, so
+that the command line can print one line and exit with 2, and each also is the built-in error that a Python user would
+expect.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What if this neuron were different? Change activity while a network runs, and leave nothing behind.
 
-An intervention is a function of a site's activity. `intervene` holds one or several of them in force for the length of a `with`
-block, around anything: a forward pass, `nissl.record`, `model.generate`, a training step. Gradients flow through.
+An intervention is a function of a site's activity. `intervene` holds one or several of them in force for the length of
+a `with` block, around anything: a forward pass, `nissl.record`, `model.generate`, a training step. Gradients flow
+through.
 """
 
 from __future__ import annotations
@@ -28,13 +29,17 @@ Number = float | Sequence[float] | np.ndarray | Tensor
 
 @dataclass
 class Tokens:
-    """Which columns of the current pass are which tokens: padding, and the tokens already in the cache, taken into account."""
+    """Which columns of the current pass are which tokens: padding, and the tokens already in the cache, taken into
+    account.
+    """
 
     mask: Bool[Tensor, "sample position"] | None = None
     past: int = 0
 
     def numbers(self, value: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-        """For each column of `value`: its number among the sample's real tokens, whether it is real, and the samples' lengths."""
+        """For each column of `value`: its number among the sample's real tokens, whether it is real, and the samples'
+        lengths.
+        """
         n, width = value.shape[0], value.shape[axis]
         mask = self.mask
         if mask is None or mask.shape[0] != n or mask.shape[1] != self.past + width:
@@ -52,8 +57,8 @@ class Intervention:
     units
         Which units (for `pattern.L`: which key positions); all where None.
     positions
-        Which positions, counted among each sample's real tokens whatever the padding; negative ones from its end (while generating, -1 is
-        the newest token). A boolean array selects places of a picture `(y, x)` or of a token grid.
+        Which positions, counted among each sample's real tokens whatever the padding; negative ones from its end (while
+        generating, -1 is the newest token). A boolean array selects places of a picture `(y, x)` or of a token grid.
     heads
         Which heads, at sites that have them.
     """
@@ -67,10 +72,16 @@ class Intervention:
         tokens = tokens or Tokens()
         where = self._where(value, site, tokens)
         edited = self._edit(value, site, tokens)
-        return edited.expand_as(value).to(value.dtype) if where is None else torch.where(where, edited.to(value.dtype), value)
+        return (
+            edited.expand_as(value).to(value.dtype)
+            if where is None
+            else torch.where(where, edited.to(value.dtype), value)
+        )
 
     def _edit(self, value: Tensor, site: Site, tokens: Tokens) -> Tensor:
-        raise TypeError(f"{type(self).__name__} is no intervention by itself; use Clamp, Ablate, Patch, Steer, or any callable")
+        raise TypeError(
+            f"{type(self).__name__} is no intervention by itself; use Clamp, Ablate, Patch, Steer, or any callable"
+        )
 
     def check(self, site: Site) -> None:
         """Refuse selectors that a site cannot have, as far as its shape is known."""
@@ -133,8 +144,9 @@ class Ablate(Intervention):
     Parameters
     ----------
     how
-        `zero`: nothing is left. `mean`: every place gets the unit's mean, so that only what varies is lost. `resample`: every sample gets the
-        activity of another one, so that activity stays typical and only its bond to this sample is lost.
+        `zero`: nothing is left. `mean`: every place gets the unit's mean, so that only what varies is lost. `resample`:
+        every sample gets the activity of another one, so that activity stays typical and only its bond to this sample
+        is lost.
     reference
         Recorded activity `(sample, ..., unit)` to take means or samples from; without it the batch itself serves.
     seed
@@ -158,7 +170,9 @@ class Ablate(Intervention):
         if self.reference is None:
             n = value.shape[0]
             if n < 2:
-                raise InputError("resampling within a batch of one sample changes nothing; give reference=recorded activity")
+                raise InputError(
+                    "resampling within a batch of one sample changes nothing; give reference=recorded activity"
+                )
             order = torch.randperm(n, generator=generator)
             source = torch.empty(n, dtype=torch.long)
             source[order] = order.roll(1)  # a single cycle: nobody keeps his own
@@ -173,11 +187,15 @@ class Ablate(Intervention):
         position = _axis(site.dims or (), "position")
         if self.reference is None and position is not None and tokens.mask is not None:
             real = tokens.numbers(value, position)[1]
-            shape = [value.shape[0] if a == 0 else value.shape[position] if a == position else 1 for a in range(value.dim())]
+            shape = [
+                value.shape[0] if a == 0 else value.shape[position] if a == position else 1 for a in range(value.dim())
+            ]
             source = source.masked_fill(~real.reshape(shape), torch.nan)
         mean = source.nanmean(over, keepdim=True)
         if any(mean.shape[a] != value.shape[a] for a in keep):
-            raise InputError(f"a reference of shape {tuple(source.shape)} for site {site.name!r}, which has {tuple(value.shape)}")
+            raise InputError(
+                f"a reference of shape {tuple(source.shape)} for site {site.name!r}, which has {tuple(value.shape)}"
+            )
         return mean
 
 
@@ -188,8 +206,8 @@ class Patch(Intervention):
     Parameters
     ----------
     source
-        Activity with the axes of the site: what `nissl.record` returned, or an array. One sample serves a whole batch; NaN (padding) leaves the
-        network's own activity.
+        Activity with the axes of the site: what `nissl.record` returned, or an array. One sample serves a whole batch;
+        NaN (padding) leaves the network's own activity.
     """
 
     source: xr.DataArray | np.ndarray | Tensor | None = None
@@ -223,10 +241,14 @@ class Steer(Intervention):
 
     def _edit(self, value: Tensor, site: Site, tokens: Tokens) -> Tensor:
         axis = unit_axis(site.dims or ())
-        direction = torch.as_tensor(np.asarray(self.direction) if not isinstance(self.direction, Tensor) else self.direction)
+        direction = torch.as_tensor(
+            np.asarray(self.direction) if not isinstance(self.direction, Tensor) else self.direction
+        )
         if axis is None or direction.dim() != 1 or len(direction) != value.shape[axis]:
             width = None if axis is None else value.shape[axis]
-            raise InputError(f"a direction of shape {tuple(direction.shape)} for site {site.name!r}, which has {width} units")
+            raise InputError(
+                f"a direction of shape {tuple(direction.shape)} for site {site.name!r}, which has {width} units"
+            )
         return value + self.strength * _along(direction.to(value), axis, value.dim())
 
 
@@ -239,13 +261,14 @@ def intervene(model: Model, interventions: Mapping[str, Any]) -> Iterator[Model]
     model
         The network.
     interventions
-        For each site (or glob of sites) a `Clamp`, `Ablate`, `Patch`, `Steer`, any callable `f(value)` or `f(value, site)` that returns the new
-        activity (or None to leave it), or a list of these, carried out in order.
+        For each site (or glob of sites) a `Clamp`, `Ablate`, `Patch`, `Steer`, any callable `f(value)` or `f(value,
+        site)` that returns the new activity (or None to leave it), or a list of these, carried out in order.
 
     Yields
     ------
     Model
-        The same network; nothing stays hooked after the block, also when its body raises, and other threads see the network as it is.
+        The same network; nothing stays hooked after the block, also when its body raises, and other threads see the
+        network as it is.
 
     Raises
     ------
@@ -270,7 +293,9 @@ def intervene(model: Model, interventions: Mapping[str, Any]) -> Iterator[Model]
             for one in chain:
                 if isinstance(one, Intervention):
                     one.check(site)
-            taps[site.name] = _chained([*([taps[site.name]] if site.name in taps else []), *(_bound(o, tokens) for o in chain)])
+            taps[site.name] = _chained(
+                [*([taps[site.name]] if site.name in taps else []), *(_bound(o, tokens) for o in chain)]
+            )
     with ExitStack() as stack:
         stack.callback(_watch_tokens(model, tokens).remove)
         stack.enter_context(tap(model, taps))
@@ -285,8 +310,8 @@ def _bound(intervention: Any, tokens: Tokens) -> Callable[[Tensor, Site], Tensor
             f"{intervention!r} is no intervention; allowed: Clamp, Ablate, Patch, Steer, or a function of the activity"
         )
     if _positional(intervention) == 1:
-        return lambda value, site: intervention(value)
-    return intervention
+        return lambda value, _: intervention(value)  # type: ignore[return-value]
+    return intervention  # type: ignore[return-value]
 
 
 def _positional(function: Callable[..., Any]) -> int:
@@ -324,7 +349,7 @@ def _watch_tokens(model: Model, tokens: Tokens) -> Any:
             mask = kwargs.get("attention_mask")
             tokens.mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
             cache = kwargs.get("past_key_values")
-            tokens.past = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+            tokens.past = int(cache.get_seq_length()) if cache is not None and hasattr(cache, "get_seq_length") else 0
 
     return model.module.register_forward_pre_hook(note, with_kwargs=True)
 
@@ -353,7 +378,9 @@ def _chosen(selector: Selector, size: int, name: str, site: Site) -> Bool[Tensor
             raise InputError(f"{len(index)} booleans for the {size} {name} of {site.name!r}")
         return index
     if index.is_floating_point() or index.dim() != 1:
-        raise InputError(f"{name}={selector!r} at {site.name!r}; allowed: an int, a slice, a list of ints, a boolean array")
+        raise InputError(
+            f"{name}={selector!r} at {site.name!r}; allowed: an int, a slice, a list of ints, a boolean array"
+        )
     if len(index) and (int(index.max()) >= size or int(index.min()) < -size):
         raise InputError(f"{name}={selector!r} at {site.name!r}, which has {size}, so 0 to {size - 1}")
     chosen[index.long()] = True
@@ -416,7 +443,9 @@ def _per_unit(number: Number, value: Tensor, site: Site, units: Selector) -> Flo
         return given.expand_as(value)
     axis = unit_axis(site.dims or ())
     if axis is None or given.dim() != 1:
-        raise InputError(f"a value of shape {tuple(given.shape)} for site {site.name!r}; give one number, or one for each unit")
+        raise InputError(
+            f"a value of shape {tuple(given.shape)} for site {site.name!r}; give one number, or one for each unit"
+        )
     width = value.shape[axis]
     if units is not None and not isinstance(units, slice):
         index = torch.as_tensor(np.atleast_1d(np.asarray(units)))
@@ -424,7 +453,9 @@ def _per_unit(number: Number, value: Tensor, site: Site, units: Selector) -> Flo
     else:
         index = torch.arange(width)[units if isinstance(units, slice) else slice(None)]
     if len(given) != len(index):
-        raise InputError(f"{len(given)} values for {len(index)} selected units of {site.name!r}; give one number, or one for each unit")
+        raise InputError(
+            f"{len(given)} values for {len(index)} selected units of {site.name!r}; give one number, or one for each unit"
+        )
     full = torch.zeros(width, dtype=value.dtype, device=value.device).index_put((index.to(value.device),), given)
     return _along(full, axis, value.dim())
 
@@ -437,7 +468,9 @@ def _ordered(source: Any, value: Tensor, site: Site) -> Tensor:
         source = source.rename(plain) if plain else source
         dims = [d for d in site.dims or () if d != "sample" or "sample" in source.dims]
         if set(dims) != set(map(str, source.dims)):
-            raise InputError(f"activity with axes {', '.join(map(str, source.dims))} for site {site.name!r} with axes {', '.join(dims)}")
+            raise InputError(
+                f"activity with axes {', '.join(map(str, source.dims))} for site {site.name!r} with axes {', '.join(dims)}"
+            )
         source = source.transpose(*dims).values
     tensor = torch.as_tensor(source).to(device=value.device, dtype=value.dtype)
     return tensor[None] if tensor.dim() == value.dim() - 1 else tensor
@@ -450,7 +483,9 @@ def _aligned(source: Any, value: Tensor, site: Site) -> Tensor:
     if position is not None and tensor.dim() == value.dim() and tensor.shape[position] > value.shape[position]:
         tensor = tensor.narrow(position, 0, value.shape[position])  # recorded beside longer prompts, hence padded
     if tensor.shape[1:] != value.shape[1:]:
-        raise InputError(f"activity of shape {tuple(tensor.shape)} for site {site.name!r}, which has {tuple(value.shape)} in this pass")
+        raise InputError(
+            f"activity of shape {tuple(tensor.shape)} for site {site.name!r}, which has {tuple(value.shape)} in this pass"
+        )
     return tensor
 
 

@@ -52,7 +52,9 @@ class Selection:
             if start < 0:
                 return torch.arange(start, 0 if stop is None else stop, step)
             if stop is not None and stop < 0:
-                raise InputError(f"positions={chosen}: from the start to a negative end has no fixed length; record all and select afterwards")
+                raise InputError(
+                    f"positions={chosen}: from the start to a negative end has no fixed length; record all and select afterwards"
+                )
             return torch.arange(start, width if stop is None else min(stop, width), step)
         return torch.as_tensor(np.atleast_1d(np.asarray(chosen)))
 
@@ -77,7 +79,10 @@ def check(positions: Any, units: Any, sites: Sequence[Site]) -> Selection:
     """A selection, or a clear error before work starts."""
     if positions == "last" and isinstance(positions, str):
         positions = -1
-    if isinstance(positions, str) or (not isinstance(positions, slice) and np.asarray(positions if positions is not None else 0).dtype.kind not in "iu"):
+    if isinstance(positions, str) or (
+        not isinstance(positions, slice)
+        and np.asarray(positions if positions is not None else 0).dtype.kind not in "iu"
+    ):
         raise InputError(f"positions={positions!r}; allowed: an int, 'last', a slice, a list of ints")
     if positions is not None and not isinstance(positions, slice) and np.size(positions) == 0:
         raise InputError("positions is empty; name at least one")
@@ -85,7 +90,9 @@ def check(positions: Any, units: Any, sites: Sequence[Site]) -> Selection:
         names = {s.name for s in sites}
         for name in units:
             if name not in names:
-                raise InputError(f"units are given for {name!r}, which is not recorded; recorded are {', '.join(sorted(names))}")
+                raise InputError(
+                    f"units are given for {name!r}, which is not recorded; recorded are {', '.join(sorted(names))}"
+                )
     selection = Selection(positions, units)
     for site in sites:
         dims = site.dims or ()
@@ -115,7 +122,11 @@ def apply(value: Tensor, site: Site, selection: Selection, inputs: Inputs) -> Te
     index = selection.index(inputs, value.shape[position])
     if index is not None:
         shape = [-1 if a == 0 else index.shape[1] if a == position else 1 for a in range(value.dim())]
-        spread = index.clamp(min=0).reshape(shape).expand([index.shape[1] if a == position else s for a, s in enumerate(value.shape)])
+        spread = (
+            index.clamp(min=0)
+            .reshape(shape)
+            .expand([index.shape[1] if a == position else s for a, s in enumerate(value.shape)])
+        )
         value = value.gather(position, spread)
     if inputs.kind != "text":
         return value

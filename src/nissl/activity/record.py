@@ -44,31 +44,34 @@ def record(
     model
         The network.
     inputs
-        One sample or a corpus: texts, token ids, photographs, paths, arrays, prepared tensors; a list, a generator or a data loader.
+        One sample or a corpus: texts, token ids, photographs, paths, arrays, prepared tensors; a list, a generator or a
+        data loader.
     at
         Sites, by name or glob.
     to
-        A zarr store to stream to, a folder or any fsspec URL. Memory then does not grow with the corpus, and a run that was cut off goes on where it
-        stopped. In memory where None.
+        A zarr store to stream to, a folder or any fsspec URL. Memory then does not grow with the corpus, and a run that
+        was cut off goes on where it stopped. In memory where None.
     batch_size
         Samples in one pass; by default 16 texts or 32 of anything else.
     positions
-        Which token positions to keep: an int, `"last"`, a slice, a list. Negative ones count from each sample's own last token.
+        Which token positions to keep: an int, `"last"`, a slice, a list. Negative ones count from each sample's own
+        last token.
     units
         Which units to keep: an int, a slice, a list, or a mapping from site to these.
     dtype
         `float32`, `float16` or `float64`; by default that of the network, `float32` for bfloat16.
     generate
-        Continue each prompt greedily by this many tokens and record those too; coordinate `generated` tells them from the prompt. The figures are those
-        of one pass over prompt and continuation.
+        Continue each prompt greedily by this many tokens and record those too; coordinate `generated` tells them from
+        the prompt. The figures are those of one pass over prompt and continuation.
     progress
         Show a bar where standard error is a terminal.
 
     Returns
     -------
     xarray.Dataset
-        A variable a site, axes named as in `Site.dims`. Padding is NaN; coordinates `mask` and `token` `(sample, position)` say what is real and which
-        token it is. Where sites differ in width, the first keeps `unit` and others are called `unit_WIDTH`.
+        A variable a site, axes named as in `Site.dims`. Padding is NaN; coordinates `mask` and `token` `(sample,
+        position)` say what is real and which token it is. Where sites differ in width, the first keeps `unit` and
+        others are called `unit_WIDTH`.
 
     Raises
     ------
@@ -149,9 +152,11 @@ class Batch:
 class Sink(Protocol):
     """Where batches go."""
 
-    def write(self, batch: Batch) -> None: ...
+    def write(self, batch: Batch) -> None:
+        """Take a batch."""
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """There are no more."""
 
 
 @dataclass
@@ -170,6 +175,7 @@ class Corpus:
 
     @classmethod
     def of(cls, model: Model, inputs: Any, generate: int = 0) -> Corpus:
+        """A corpus from anything a person holds; a list of texts is tokenised and checked as a whole."""
         from nissl.models.prepare import encode, split_samples
 
         if generate and model.kind != "text":
@@ -265,7 +271,11 @@ class _Rejoined:
 def _run(model: Model, corpus: Corpus, question: Question, sink: Sink, *, progress: bool, start: int = 0) -> None:
     shown = progress and sys.stderr.isatty()
     done = start
-    with torch.no_grad(), model.evaluating(), tqdm(total=corpus.n, initial=start, unit="sample", disable=not shown) as bar:
+    with (
+        torch.no_grad(),
+        model.evaluating(),
+        tqdm(total=corpus.n, initial=start, unit="sample", disable=not shown) as bar,
+    ):
         for chunk in corpus.batches(question.batch_size, start):
             inputs, generated = corpus.ready(chunk)
             sink.write(_one_pass(model, inputs, generated, question, done))
@@ -281,7 +291,9 @@ def _one_pass(model: Model, inputs: Inputs, generated: np.ndarray | None, questi
     def keep(value: Tensor, site: Site) -> None:
         if value.shape[0] != inputs.n:
             if value.shape[0] != 1:
-                raise InputError(f"site {site.name!r} has shape {tuple(value.shape)} for {inputs.n} samples; its first axis must be the sample")
+                raise InputError(
+                    f"site {site.name!r} has shape {tuple(value.shape)} for {inputs.n} samples; its first axis must be the sample"
+                )
             value = value.expand(inputs.n, *value.shape[1:])
         part = apply(value, site, question.selection, inputs)
         if torch.isnan(value.sum()):
@@ -316,12 +328,16 @@ def _refuse_nan(part: Tensor, site: Site, inputs: Inputs, selection: Selection, 
     real = real_positions(inputs, selection) if inputs.kind == "text" and "position" in (site.dims or ()) else None
     if real is not None:
         position = (site.dims or ()).index("position")
-        bad &= real.to(bad.device).reshape([len(real) if a == 0 else real.shape[1] if a == position else 1 for a in range(bad.dim())])
+        bad &= real.to(bad.device).reshape(
+            [len(real) if a == 0 else real.shape[1] if a == position else 1 for a in range(bad.dim())]
+        )
     if "key_position" in (site.dims or ()) and inputs.mask is not None and selection.units is None:
         bad &= inputs.mask.to(bad.device).reshape(len(inputs), 1, 1, -1)
     if bad.any():
         sample = done + int(bad.flatten(1).any(1).nonzero()[0])
-        raise ModelError(f"NaN activity at {site.name!r} in sample {sample}; finished batches are kept. Try a wider dtype, or leave the sample out")
+        raise ModelError(
+            f"NaN activity at {site.name!r} in sample {sample}; finished batches are kept. Try a wider dtype, or leave the sample out"
+        )
 
 
 class _Memory:
@@ -353,7 +369,10 @@ class _Memory:
         width = 0 if self.position is None else len(self.position)
         variables = {}
         for name, array in self.arrays.items():
-            variables[name] = (names.name(self.dims[name], array.shape), array.astype(str) if array.dtype == object else array)
+            variables[name] = (
+                names.name(self.dims[name], array.shape),
+                array.astype(str) if array.dtype == object else array,
+            )
         dataset = xr.Dataset(variables)
         known = [n for n in ("token", "mask", "generated") if n in dataset]
         dataset = dataset.set_coords(known).assign_coords(sample=np.arange(self.done))

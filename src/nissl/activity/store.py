@@ -1,7 +1,8 @@
 """Activity on disk: a zarr group that grows batch by batch, and a manifest that says how far it is.
 
-A batch counts only once the manifest, replaced in one step, says so. A run that is killed begins again after the last batch that counts and writes
-the same bytes over whatever the killed one left behind, so that it ends in the same store as a run that was never disturbed.
+A batch counts only once the manifest, replaced in one step, says so. A run that is killed begins again after the last
+batch that counts and writes the same bytes over whatever the killed one left behind, so that it ends in the same store
+as a run that was never disturbed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from urllib.parse import urlparse
 import numpy as np
 import xarray as xr
 import zarr
+import zarr.storage
 
 from nissl.activity._fingerprint import model_fingerprint
 from nissl.activity._selection import AxisNames
@@ -61,7 +63,15 @@ class Store:
             known = _read(path)
             if known is None:
                 _refuse_foreign(path)
-                fresh = {"format": _FORMAT, **asked, "batches": 0, "samples": 0, "digest": "", "complete": False, "chunks": {}}
+                fresh = {
+                    "format": _FORMAT,
+                    **asked,
+                    "batches": 0,
+                    "samples": 0,
+                    "digest": "",
+                    "complete": False,
+                    "chunks": {},
+                }
                 store = cls(path, fresh, corpus, question)
                 store._save()
                 return store
@@ -115,7 +125,9 @@ class Store:
         width = self.corpus.width if self.question.selection.positions is None else None
         if width is None:
             return array
-        short = [(0, width - s if d in ("position", "key_position") else 0) for d, s in zip(dims, array.shape, strict=True)]
+        short = [
+            (0, width - s if d in ("position", "key_position") else 0) for d, s in zip(dims, array.shape, strict=True)
+        ]
         if not any(after for _, after in short):
             return array
         return np.pad(array, short, constant_values=filler(array.dtype))
@@ -158,7 +170,13 @@ class Store:
             if known.shape[0] >= len(position):
                 return
         target = group.create_array(
-            "position", shape=position.shape, chunks=position.shape, dtype="int64", compressors=None, dimension_names=("position",), overwrite=True
+            "position",
+            shape=position.shape,
+            chunks=position.shape,
+            dtype="int64",
+            compressors=None,
+            dimension_names=("position",),
+            overwrite=True,
         )
         target[:] = position
 
@@ -168,7 +186,8 @@ class Store:
         return self._group
 
     def _save(self) -> None:
-        # The manifest lives in the group's attributes; zarr replaces that file in one step, so the group never stands without one.
+        # The manifest lives in the group's attributes; zarr replaces that file in one step, so the group never stands
+        # without one.
         if self._group is None and not self.manifest["chunks"]:
             self._group = zarr.create_group(_place(self.path), attributes={_MANIFEST: self.manifest}, overwrite=True)
         else:
@@ -184,7 +203,9 @@ class Store:
         if seen != self.manifest["digest"]:
             raise StoreError(f"{self.path!r} was begun with other inputs; record into another path")
         if self.complete and more:
-            raise StoreError(f"{self.path!r} is complete with {self.samples_done} samples, and these inputs have more; record into another path")
+            raise StoreError(
+                f"{self.path!r} is complete with {self.samples_done} samples, and these inputs have more; record into another path"
+            )
 
     def _check_finished_batches(self) -> None:
         """Every chunk of every finished batch is there in full; what a killed run left half-written is removed."""
@@ -196,7 +217,9 @@ class Store:
         group = self._open_group() if self.manifest["batches"] else None
         for name, chunks in self.manifest["chunks"].items():
             if group is None or name not in group:
-                raise StoreError(f"{self.path!r} is truncated: array {name!r} is missing; delete the store and record again")
+                raise StoreError(
+                    f"{self.path!r} is truncated: array {name!r} is missing; delete the store and record again"
+                )
             array = group[name]
             assert isinstance(array, zarr.Array)
             for axis, size in zip(array.metadata.dimension_names or (), array.shape, strict=True):  # type: ignore[union-attr]
@@ -205,7 +228,9 @@ class Store:
             for batch in range(self.manifest["batches"]):
                 file = root / name / "c" / "/".join([str(batch), *["0"] * (array.ndim - 1)])
                 if not file.is_file() or (size is not None and file.stat().st_size != size):
-                    raise StoreError(f"{self.path!r} is truncated: batch {batch} of {name!r} is missing or cut short; delete the store and record again")
+                    raise StoreError(
+                        f"{self.path!r} is truncated: batch {batch} of {name!r} is missing or cut short; delete the store and record again"
+                    )
 
 
 @contextmanager
@@ -219,7 +244,9 @@ def _explained(path: str, batches: int) -> Iterator[None]:
         kept = f"; {batches} finished batches are kept, run again to go on" if batches else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StoreError(f"no room left for {path!r} ({os.strerror(error.errno)}); make room{kept}") from error
-        raise StoreError(f"{path!r} cannot be written: {error.strerror or error}; choose another place{kept}") from error
+        raise StoreError(
+            f"{path!r} cannot be written: {error.strerror or error}; choose another place{kept}"
+        ) from error
 
 
 def _asked(model: Model, corpus: Corpus, question: Question) -> dict[str, Any]:
@@ -242,10 +269,15 @@ def _compare(path: str, known: dict[str, Any], asked: dict[str, Any]) -> None:
         return
     key = differing[0]
     told = ", ".join(differing)
-    was, now = (f"{{'samples': {v.get('samples')}, ...}}" if key == "inputs" else repr(v) for v in (known.get(key) or {}, asked[key]))
+    was, now = (
+        f"{{'samples': {v.get('samples')}, ...}}" if key == "inputs" else repr(v)
+        for v in (known.get(key) or {}, asked[key])
+    )
     if key == "model":
         was, now = (f"{v['name']} ({v['hash'][:8]})" for v in (known[key], asked[key]))
-    raise StoreError(f"{path!r} belongs to another question: it differs in {told} ({key} was {was}, now {now}); record into another path")
+    raise StoreError(
+        f"{path!r} belongs to another question: it differs in {told} ({key} was {was}, now {now}); record into another path"
+    )
 
 
 def _read(path: str) -> dict[str, Any] | None:
@@ -257,26 +289,32 @@ def _read(path: str) -> dict[str, Any] | None:
         manifest = zarr.open_group(_place(path), mode="r").attrs.get(_MANIFEST)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise damaged from None
     if manifest is None:
         return None
     try:
-        known = dict(manifest)  # type: ignore[arg-type]
+        known: dict[str, Any] = {str(k): v for k, v in manifest.items()}  # type: ignore[union-attr]
         if known["format"] != _FORMAT:
-            raise StoreError(f"{path!r} was written in format {known['format']}, this nissl reads {_FORMAT}; record into another path")
+            raise StoreError(
+                f"{path!r} was written in format {known['format']}, this nissl reads {_FORMAT}; record into another path"
+            )
         known["batches"], known["chunks"], known["samples"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise damaged from None
     return known
 
 
 def _refuse_foreign(path: str) -> None:
-    """A folder with anything in it is somebody's; only what a run killed in its first moment left may be written over."""
+    """A folder with anything in it is somebody's; only what a run killed in its first moment left may be written
+    over.
+    """
     if not (_is_local(path) and Path(path).is_dir()):
         return
     if any(not p.name.endswith(".partial") for p in Path(path).iterdir()):
-        raise StoreError(f"{path!r} holds something else than a store of activity; nothing in it was touched, choose another path")
+        raise StoreError(
+            f"{path!r} holds something else than a store of activity; nothing in it was touched, choose another path"
+        )
 
 
 def _place(path: str) -> Any:

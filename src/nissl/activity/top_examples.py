@@ -1,4 +1,6 @@
-"""What drives each unit: the strongest examples of a corpus of any length, in one pass and without storing the activity."""
+"""What drives each unit: the strongest examples of a corpus of any length, in one pass and without storing the
+activity.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ def top_examples(
     n_random
         Samples drawn uniformly from the corpus, the same for all units: what a unit does on average.
     n_quantiles, per_quantile
-        Strata of a unit's activity above zero, and how many examples to draw from each, as automatic interpretation needs.
+        Strata of a unit's activity above zero, and how many examples to draw from each, as automatic interpretation
+        needs.
     units
         Which units; all where None.
     pool
@@ -58,9 +61,10 @@ def top_examples(
     Returns
     -------
     xarray.Dataset
-        `value`, `sample` and, for sites with positions or places, `position` or `y`, `x` of the peak, each `(unit, rank)` with the strongest first and ties
-        in the order of the corpus; `mean`, `std`, `max` and `active` (share above zero) over all real positions, `(unit,)`; `random_*` `(random,)` and
-        `(unit, random)`; `quantile_*` `(unit, quantile, draw)`, the weakest stratum first. Missing entries have sample -1 and value NaN. The answer
+        `value`, `sample` and, for sites with positions or places, `position` or `y`, `x` of the peak, each `(unit,
+        rank)` with the strongest first and ties in the order of the corpus; `mean`, `std`, `max` and `active` (share
+        above zero) over all real positions, `(unit,)`; `random_*` `(random,)` and `(unit, random)`; `quantile_*`
+        `(unit, quantile, draw)`, the weakest stratum first. Missing entries have sample -1 and value NaN. The answer
         does not depend on the batch size.
 
     Raises
@@ -85,7 +89,9 @@ def top_examples(
     site = model.sites.find(at)[0]
     check_called_once(site)
     selection = check(None, units, [site] if site.dims else [])
-    found = TopExamples(k=k, n_random=n_random, n_quantiles=n_quantiles, per_quantile=per_quantile, pool=pool, seed=seed)
+    found = TopExamples(
+        k=k, n_random=n_random, n_quantiles=n_quantiles, per_quantile=per_quantile, pool=pool, seed=seed
+    )
     size = batch_size or (16 if model.kind == "text" else 32)
     _run(model, corpus, Question([site], selection, "float32", size, 0), _Feed(found, site.name), progress=progress)
     result = found.result()
@@ -108,13 +114,28 @@ class TopExamples:
     """
 
     def __init__(
-        self, *, k: int = 10, n_random: int = 0, n_quantiles: int = 0, per_quantile: int = 5, pool: Pool = "max", seed: int = 0
+        self,
+        *,
+        k: int = 10,
+        n_random: int = 0,
+        n_quantiles: int = 0,
+        per_quantile: int = 5,
+        pool: Pool = "max",
+        seed: int = 0,
     ) -> None:
         if k < 1 or n_random < 0 or n_quantiles < 0 or per_quantile < 1:
-            raise InputError(f"k={k}, n_random={n_random}, n_quantiles={n_quantiles}, per_quantile={per_quantile}; allowed: k and per_quantile of 1 or more")
+            raise InputError(
+                f"k={k}, n_random={n_random}, n_quantiles={n_quantiles}, per_quantile={per_quantile}; allowed: k and per_quantile of 1 or more"
+            )
         if pool not in ("max", "mean"):
             raise unknown("pool", pool, ("max", "mean"))
-        self.k, self.n_random, self.n_quantiles, self.per_quantile, self.pool = k, n_random, n_quantiles, per_quantile, pool
+        self.k, self.n_random, self.n_quantiles, self.per_quantile, self.pool = (
+            k,
+            n_random,
+            n_quantiles,
+            per_quantile,
+            pool,
+        )
         self.random = np.random.default_rng([seed, 0])
         self.sampling = np.random.default_rng([seed, 1])
         self.samples = 0
@@ -126,7 +147,9 @@ class TopExamples:
         self._moments: _Moments | None = None
 
     def update(self, activity: xr.DataArray) -> None:
-        """Take in a batch: activity with axes sample, unit (or class) and any of position, time, y, x; NaN is padding."""
+        """Take in a batch: activity with axes sample, unit (or class) and any of position, time, y, x; NaN is
+        padding.
+        """
         values, place_dims, shape = _arranged(activity)  # (sample, unit, place)
         if values.shape[0] == 0:
             return
@@ -162,7 +185,7 @@ class TopExamples:
             data["random_sample"] = (("random",), self._lot.sample[0][order].numpy())
         if self._strata is not None:
             data |= self._stratified(self._strata)
-        attrs = dict(zip({"y": ("height", "width")}.get(self.place_dims[:1] and self.place_dims[0], ()), self.shape, strict=False))
+        attrs = dict(zip(("height", "width"), self.shape, strict=True)) if self.place_dims == ("y", "x") else {}
         return xr.Dataset(data, coords={"unit": np.arange(units)}, attrs={"samples": self.samples, **attrs})
 
     @property
@@ -219,15 +242,24 @@ class _Kept:
     def joined(self, other: _Kept) -> _Kept:
         where = tuple(torch.cat(pair, 1) for pair in zip(self.where, other.where, strict=True))
         return _Kept(
-            torch.cat([self.key, other.key], 1), torch.cat([self.value, other.value], 1), torch.cat([self.sample, other.sample], 1), where
+            torch.cat([self.key, other.key], 1),
+            torch.cat([self.value, other.value], 1),
+            torch.cat([self.sample, other.sample], 1),
+            where,
         )
 
     def take(self, order: Int[Tensor, "unit rank"]) -> _Kept:
-        return _Kept(*(t.gather(1, order) for t in (self.key, self.value, self.sample)), tuple(w.gather(1, order) for w in self.where))
+        key, value, sample = (t.gather(1, order) for t in (self.key, self.value, self.sample))
+        return _Kept(key, value, sample, tuple(w.gather(1, order) for w in self.where))
 
-    def named(self, dims: tuple[str, str], prefix: str, places: Sequence[str], valid: Tensor | None = None) -> dict[str, Any]:
+    def named(
+        self, dims: tuple[str, str], prefix: str, places: Sequence[str], valid: Tensor | None = None
+    ) -> dict[str, Any]:
         ok = torch.ones_like(self.key, dtype=torch.bool) if valid is None else valid
-        table = {f"{prefix}value": torch.where(ok, self.value, torch.nan), f"{prefix}sample": torch.where(ok, self.sample, -1)}
+        table = {
+            f"{prefix}value": torch.where(ok, self.value, torch.nan),
+            f"{prefix}sample": torch.where(ok, self.sample, -1),
+        }
         table |= {f"{prefix}{name}": torch.where(ok, w, -1) for name, w in zip(places, self.where, strict=True)}
         return {name: (dims, t.numpy()) for name, t in table.items()}
 
@@ -263,7 +295,9 @@ def _arranged(activity: xr.DataArray) -> tuple[Float[Tensor, "sample unit place"
     dims = [str(d) for d in activity.dims]
     unit = next((d for d in dims if d.split("_")[0] in ("unit", "class")), None)
     if unit is None or "sample" not in dims or "head" in {d.split("_")[0] for d in dims}:
-        raise InputError(f"activity with axes {', '.join(dims)}; top examples need sample and unit (choose one head first)")
+        raise InputError(
+            f"activity with axes {', '.join(dims)}; top examples need sample and unit (choose one head first)"
+        )
     places = tuple(d for d in dims if d not in ("sample", unit))
     array = activity.transpose("sample", unit, *places)
     plain = tuple(p.split("_")[0] for p in places)

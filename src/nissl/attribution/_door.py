@@ -45,7 +45,9 @@ METHODS: dict[str, Method] = {
 }
 
 
-def attribute(model: Model | nn.Module, inputs: Any, target: Any = None, method: str = "grad_cam", **options: Any) -> xr.DataArray:
+def attribute(
+    model: Model | nn.Module, inputs: Any, target: Any = None, method: str = "grad_cam", **options: Any
+) -> xr.DataArray:
     """Which parts of the input mattered to the target, by any method.
 
     Parameters
@@ -64,8 +66,8 @@ def attribute(model: Model | nn.Module, inputs: Any, target: Any = None, method:
     Returns
     -------
     xarray.DataArray
-        `(y, x)` for a picture, `(position,)` with a `token` coordinate for a text, the input's own axes for a tensor; a batch adds `sample`, a list of
-        targets adds `class` in front.
+        `(y, x)` for a picture, `(position,)` with a `token` coordinate for a text, the input's own axes for a tensor; a
+        batch adds `sample`, a list of targets adds `class` in front.
 
     Raises
     ------
@@ -92,7 +94,9 @@ def attribute(model: Model | nn.Module, inputs: Any, target: Any = None, method:
     kind = model.prepare(inputs).kind
     if kind not in row.kinds:
         fitting = ", ".join(methods(kind))
-        raise InputError(f"{method} explains {' and '.join(row.kinds)} inputs, this is {kind}; for these there are {fitting}")
+        raise InputError(
+            f"{method} explains {' and '.join(row.kinds)} inputs, this is {kind}; for these there are {fitting}"
+        )
     return row.function(model, inputs, target, **options)
 
 

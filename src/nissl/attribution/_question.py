@@ -17,8 +17,8 @@ from nissl.models import Inputs, Model, Target, load, resolve_target
 class Question:
     """A network, a batch, and the targets to be explained.
 
-    `single` says that one sample was given, so that the answer has no sample axis; `several` that a list of targets was given, so that
-    it has a class axis.
+    `single` says that one sample was given, so that the answer has no sample axis; `several` that a list of targets was
+    given, so that it has a class axis.
     """
 
     model: Model
@@ -67,7 +67,9 @@ def answer(question: Question, values: Tensor, dims: tuple[str, ...], method: st
 
 
 def picture_coordinates(inputs: Inputs, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel centres of an `h` by `w` grid: in the photograph where all samples share its frame, else in the network's input."""
+    """Pixel centres of an `h` by `w` grid: in the photograph where all samples share its frame, else in the network's
+    input.
+    """
     frames = inputs.frames
     if frames and all(f == frames[0] for f in frames):
         return frames[0].coords(h, w)

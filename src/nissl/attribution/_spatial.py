@@ -15,8 +15,9 @@ from nissl.models import Inputs, Model, Site, Target, tap
 def default_site(model: Model, inputs: Inputs, target: Target) -> str:
     """The last place with a spatial layout that the target still depends on.
 
-    For a convolutional network that is the last map before pooling, after the activation. For a vision transformer it is the last block whose
-    patch tokens reach the output: where the class token is read, the patch tokens that leave the last block have no gradient.
+    For a convolutional network that is the last map before pooling, after the activation. For a vision transformer it
+    is the last block whose patch tokens reach the output: where the class token is read, the patch tokens that leave
+    the last block have no gradient.
 
     Raises
     ------
@@ -104,7 +105,9 @@ def _last_map(model: Model) -> str | None:
 
 
 def _token_sites(model: Model, inputs: Inputs) -> list[str]:
-    """Sites whose tokens form a grid, in the order of the network: the residual stream, else the members of module lists."""
+    """Sites whose tokens form a grid, in the order of the network: the residual stream, else the members of module
+    lists.
+    """
     residual = [name for name in model.sites.canonical if name.startswith("resid.")]
     if residual and inputs.kind == "image":
         return residual
@@ -137,4 +140,3 @@ def _last_with_gradient(model: Model, inputs: Inputs, target: Target, sites: Seq
         if gradient is not None and as_map(gradient, model.sites[name], model, one).abs().max() > 0:
             return name
     raise ModelError(f"the target {target.label!r} of {model.name!r} depends on none of its patch tokens")
-

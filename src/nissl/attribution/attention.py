@@ -1,7 +1,8 @@
 """Attention as an attribution: raw, and rolled out through the layers.
 
-Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers": the residual stream carries half of what each layer passes on, so the layers' patterns,
-averaged over heads and mixed half and half with the identity, are multiplied from the first layer to the last.
+Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers": the residual stream carries half of what each
+layer passes on, so the layers' patterns, averaged over heads and mixed half and half with the identity, are multiplied
+from the first layer to the last.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from nissl.models import Model, run_until
 
 
 def attention(model: Model | nn.Module, inputs: Any, target: Any = None, *, layer: int = -1) -> xr.DataArray:
-    """How much the reading position attends to each token in one layer, averaged over heads. Does not depend on the target.
+    """How much the reading position attends to each token in one layer, averaged over heads. Does not depend on the
+    target.
 
     Parameters
     ----------
@@ -44,7 +46,9 @@ def attention_rollout(model: Model | nn.Module, inputs: Any, target: Any = None)
     return _read(question, roll_out(patterns), "attention_rollout")
 
 
-def roll_out(patterns: list[Float[Tensor, "sample position key_position"]]) -> Float[Tensor, "sample position key_position"]:
+def roll_out(
+    patterns: list[Float[Tensor, "sample position key_position"]],
+) -> Float[Tensor, "sample position key_position"]:
     """The product of the layers' patterns, each mixed half and half with the identity; its rows sum to one.
 
     Examples
@@ -62,7 +66,9 @@ def roll_out(patterns: list[Float[Tensor, "sample position key_position"]]) -> F
 def _layers(question: Question) -> list[str]:
     names = [name for name in question.model.sites.canonical if name.startswith("pattern.")]
     if not names:
-        raise InputError(f"{question.model.name!r} has no attention patterns; attention methods need a transformer of a known family")
+        raise InputError(
+            f"{question.model.name!r} has no attention patterns; attention methods need a transformer of a known family"
+        )
     return names
 
 
@@ -70,11 +76,17 @@ def _patterns(question: Question, sites: list[str]) -> list[Tensor]:
     """The patterns of the given layers, averaged over heads."""
     kept: dict[str, Tensor] = {}
     with torch.no_grad(), question.model.evaluating():
-        run_until(question.model, question.inputs, dict.fromkeys(sites, lambda v, s: kept.__setitem__(s.name, v.float().mean(1))))
+        run_until(
+            question.model,
+            question.inputs,
+            dict.fromkeys(sites, lambda v, s: kept.__setitem__(s.name, v.float().mean(1))),
+        )
     return [kept[name] for name in sites]
 
 
-def _read(question: Question, flow: Float[Tensor, "sample position key_position"], method: str, **attrs: Any) -> xr.DataArray:
+def _read(
+    question: Question, flow: Float[Tensor, "sample position key_position"], method: str, **attrs: Any
+) -> xr.DataArray:
     """The row of the position that the output is read from: the class token, or a language model's last real token."""
     inputs, model = question.inputs, question.model
     rows = torch.arange(len(flow), device=flow.device)

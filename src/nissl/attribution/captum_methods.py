@@ -1,7 +1,7 @@
 """Captum's methods on pictures, texts and plain tensors.
 
-Captum computes; what is added here is what it leaves to the user: text goes in through the embedding site, superpixels and tokens are the
-features of the perturbation methods, baselines have sensible defaults, and answers have named axes.
+Captum computes; what is added here is what it leaves to the user: text goes in through the embedding site, superpixels
+and tokens are the features of the perturbation methods, baselines have sensible defaults, and answers have named axes.
 """
 
 from __future__ import annotations
@@ -21,23 +21,35 @@ from torch import Tensor, nn
 
 from nissl.attribution._question import Question, answer, ask
 from nissl.errors import InputError, ModelError
-from nissl.models import Inputs, Model, Site, Target, class_scores, tap
+from nissl.models import Inputs, Model, Target, class_scores, tap
 
 Baseline = Literal["zero", "blur"] | float
 
 
 def saliency(model: Model | nn.Module, inputs: Any, target: Any = None, *, batch_size: int = 32) -> xr.DataArray:
-    """Size of the gradient of the score (Simonyan et al. 2014); over colour channels or embedding units the largest magnitude."""
+    """Size of the gradient of the score (Simonyan et al. 2014); over colour channels or embedding units the largest
+    magnitude.
+    """
     return _run(model, inputs, target, "saliency", lambda f: captum.Saliency(f).attribute, batch_size, reduce="largest")
 
 
-def input_x_gradient(model: Model | nn.Module, inputs: Any, target: Any = None, *, batch_size: int = 32) -> xr.DataArray:
-    """Input times gradient (Shrikumar et al. 2016), summed over channels; exact for a linear network with baseline zero."""
+def input_x_gradient(
+    model: Model | nn.Module, inputs: Any, target: Any = None, *, batch_size: int = 32
+) -> xr.DataArray:
+    """Input times gradient (Shrikumar et al. 2016), summed over channels; exact for a linear network with baseline
+    zero.
+    """
     return _run(model, inputs, target, "input_x_gradient", lambda f: captum.InputXGradient(f).attribute, batch_size)
 
 
 def integrated_gradients(
-    model: Model | nn.Module, inputs: Any, target: Any = None, *, baseline: Baseline = "zero", n_steps: int = 32, batch_size: int = 4
+    model: Model | nn.Module,
+    inputs: Any,
+    target: Any = None,
+    *,
+    baseline: Baseline = "zero",
+    n_steps: int = 32,
+    batch_size: int = 4,
 ) -> xr.DataArray:
     """Gradients integrated along the straight line from a baseline (Sundararajan et al. 2017).
 
@@ -51,7 +63,9 @@ def integrated_gradients(
 
     def method(forward: Callable) -> Callable:
         explain = captum.IntegratedGradients(forward)
-        return lambda x, **k: explain.attribute(x, baselines=_baseline(x, baseline), n_steps=n_steps, internal_batch_size=32, **k)
+        return lambda x, **k: explain.attribute(
+            x, baselines=_baseline(x, baseline), n_steps=n_steps, internal_batch_size=32, **k
+        )
 
     return _run(model, inputs, target, "integrated_gradients", method, batch_size, baseline=str(baseline))
 
@@ -61,8 +75,8 @@ def deep_lift(
 ) -> xr.DataArray:
     """Differences from a baseline, propagated by the rescale rule (Shrikumar et al. 2017).
 
-    The rule applies to activation modules; activations that a network computes by bare functions (those of most Hugging Face transformers)
-    pass their gradient instead.
+    The rule applies to activation modules; activations that a network computes by bare functions (those of most Hugging
+    Face transformers) pass their gradient instead.
     """
 
     def method(forward: Callable, module: nn.Module) -> Callable:
@@ -73,15 +87,26 @@ def deep_lift(
 
 
 def gradient_shap(
-    model: Model | nn.Module, inputs: Any, target: Any = None, *, n_samples: int = 16, noise: float = 0.1, seed: int = 0, batch_size: int = 4
+    model: Model | nn.Module,
+    inputs: Any,
+    target: Any = None,
+    *,
+    n_samples: int = 16,
+    noise: float = 0.1,
+    seed: int = 0,
+    batch_size: int = 4,
 ) -> xr.DataArray:
-    """Expected gradients between noisy inputs and baselines, zero and blurred (Lundberg and Lee 2017; Erion et al. 2019)."""
+    """Expected gradients between noisy inputs and baselines, zero and blurred (Lundberg and Lee 2017; Erion et al.
+    2019).
+    """
 
     def method(forward: Callable) -> Callable:
         explain = captum.GradientShap(forward)
 
         def run(x: Tensor, **k: Any) -> Tensor:
-            pool = torch.cat([torch.zeros_like(x[:1]), _baseline(x, "blur")]) if x.dim() == 4 else torch.zeros_like(x[:1])
+            pool = (
+                torch.cat([torch.zeros_like(x[:1]), _baseline(x, "blur")]) if x.dim() == 4 else torch.zeros_like(x[:1])
+            )
             return explain.attribute(x, baselines=pool, n_samples=n_samples, stdevs=noise, **k)
 
         return run
@@ -90,14 +115,22 @@ def gradient_shap(
 
 
 def kernel_shap(
-    model: Model | nn.Module, inputs: Any, target: Any = None, *, features: Any = 50, n_samples: int = 200, baseline: Baseline = "zero", seed: int = 0
+    model: Model | nn.Module,
+    inputs: Any,
+    target: Any = None,
+    *,
+    features: Any = 50,
+    n_samples: int = 200,
+    baseline: Baseline = "zero",
+    seed: int = 0,
 ) -> xr.DataArray:
     """Shapley values of superpixels, tokens or entries, by weighted regression (Lundberg and Lee 2017).
 
     Parameters
     ----------
     features
-        For pictures: about how many superpixels, or a label map `(y, x)`. Tokens and tensor entries are features by themselves.
+        For pictures: about how many superpixels, or a label map `(y, x)`. Tokens and tensor entries are features by
+        themselves.
     n_samples
         Coalitions tried for each sample.
     """
@@ -105,9 +138,18 @@ def kernel_shap(
 
 
 def lime(
-    model: Model | nn.Module, inputs: Any, target: Any = None, *, features: Any = 50, n_samples: int = 200, baseline: Baseline = "zero", seed: int = 0
+    model: Model | nn.Module,
+    inputs: Any,
+    target: Any = None,
+    *,
+    features: Any = 50,
+    n_samples: int = 200,
+    baseline: Baseline = "zero",
+    seed: int = 0,
 ) -> xr.DataArray:
-    """Weights of a sparse linear model fitted around the input (Ribeiro et al. 2016); parameters as for `kernel_shap`."""
+    """Weights of a sparse linear model fitted around the input (Ribeiro et al. 2016); parameters as for
+    `kernel_shap`.
+    """
     return _perturb(model, inputs, target, "lime", captum.Lime, features, n_samples, baseline, seed)
 
 
@@ -144,7 +186,12 @@ def occlusion(
                 side, step = sized or 1, stride or 1
                 shape, strides = (side, *x.shape[2:]), (step, *x.shape[2:])
             return explain.attribute(
-                x, sliding_window_shapes=shape, strides=strides, baselines=_baseline(x, baseline), perturbations_per_eval=4, **k
+                x,
+                sliding_window_shapes=shape,
+                strides=strides,
+                baselines=_baseline(x, baseline),
+                perturbations_per_eval=4,
+                **k,
             )
 
         return run
@@ -193,7 +240,9 @@ def _one(model: Model, inputs: Inputs, target: Target, method: Callable[..., Cal
     batch = _batch(model, inputs, target)
     attribute = method(batch.forward, model.module) if on_copy else method(batch.forward)
     index = None if target.index is None else target.index
-    values = attribute(batch.varied.detach().clone().requires_grad_(), target=index, additional_forward_args=batch.extras or None)
+    values = attribute(
+        batch.varied.detach().clone().requires_grad_(), target=index, additional_forward_args=batch.extras or None
+    )
     if not torch.isfinite(values).all():
         raise ModelError(f"the attributions of {model.name!r} are not finite; check its weights, or try float32")
     return values.detach()
@@ -243,7 +292,9 @@ def _embedding_site(model: Model) -> str:
 
 
 def _scores(output: Any, inputs: Inputs, target: Target) -> Tensor:
-    """All classes where captum picks the target's (it knows how it repeated the samples), else the callable's number."""
+    """All classes where captum picks the target's (it knows how it repeated the samples), else the callable's
+    number.
+    """
     return class_scores(output, inputs) if target.index is not None else target.score(output, inputs)
 
 
@@ -255,15 +306,25 @@ def _answer(question: Question, values: Tensor, name: str, reduce: str, **attrs:
     if values.dim() == 5:  # target, sample, channel, y, x
         return answer(question, reducers[reduce](values, 2), ("y", "x"), name, **attrs)
     values = values.abs() if reduce == "largest" else values
-    plain = {1: ("unit",), 2: ("position", "unit")}.get(values.dim() - 2, tuple(f"axis_{i}" for i in range(1, values.dim() - 1)))
+    plain = {1: ("unit",), 2: ("position", "unit")}.get(
+        values.dim() - 2, tuple(f"axis_{i}" for i in range(1, values.dim() - 1))
+    )
     return answer(question, values, plain, name, **attrs)
 
 
-# -------------------------------------------------------------------------------------------------- perturbation methods
+# ------------------------------------------------------------------------------------------------- perturbation methods
 
 
 def _perturb(
-    model: Model | nn.Module, inputs: Any, target: Any, name: str, kind: type, features: Any, n_samples: int, baseline: Baseline, seed: int
+    model: Model | nn.Module,
+    inputs: Any,
+    target: Any,
+    name: str,
+    kind: type,
+    features: Any,
+    n_samples: int,
+    baseline: Baseline,
+    seed: int,
 ) -> xr.DataArray:
     """LIME and kernel SHAP fit one regression a sample, over groups of entries."""
     picture_groups: dict[int, Tensor] = {}
@@ -276,7 +337,12 @@ def _perturb(
             if int(groups.max()) == 0:
                 return torch.zeros_like(x)
             return explain.attribute(
-                x.detach(), feature_mask=groups, baselines=_baseline(x, baseline), n_samples=n_samples, perturbations_per_eval=16, **k
+                x.detach(),
+                feature_mask=groups,
+                baselines=_baseline(x, baseline),
+                n_samples=n_samples,
+                perturbations_per_eval=16,
+                **k,
             )
 
         return run
@@ -333,14 +399,14 @@ def _seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
-    state = np.random.get_state()
+    state = np.random.get_state()  # noqa: NPY002  captum itself draws from it
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        np.random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
         try:
             yield
         finally:
-            np.random.set_state(state)
+            np.random.set_state(state)  # noqa: NPY002
 
 
 # ------------------------------------------------------------------------------------------------------------ DeepLIFT
@@ -358,7 +424,9 @@ class _AsModule(nn.Module):
 
 
 class _Fresh(nn.Module):
-    """Stands for a module that runs several times in a pass: one copy a call, since DeepLIFT keeps one activity a module."""
+    """Stands for a module that runs several times in a pass: one copy a call, since DeepLIFT keeps one activity a
+    module.
+    """
 
     def __init__(self, module: nn.Module, calls: int) -> None:
         super().__init__()
@@ -373,13 +441,19 @@ class _Fresh(nn.Module):
 
 def _copied(model: Model) -> Model:
     """A copy of the network that DeepLIFT can work on; the user's own is never rewritten."""
-    twin = Model(copy.deepcopy(model.module), name=model.name, tokenizer=model.tokenizer, processor=model.processor, classes=model.classes)
+    twin = Model(
+        copy.deepcopy(model.module),
+        name=model.name,
+        tokenizer=model.tokenizer,
+        processor=model.processor,
+        classes=model.classes,
+    )
     for path, site in model.sites.modules.items():
         module = twin.module.get_submodule(path)
         if isinstance(module, nn.ReLU6):  # captum knows the rule for ReLU, Hardtanh only by gradient
             module = _capped_relu()
         if hasattr(module, "inplace"):
-            module.inplace = False
+            module.inplace = False  # type: ignore[assignment]
         if (site.calls or 1) > 1 and not list(module.parameters()):
             module = _Fresh(module, site.calls or 1)
         parent, _, name = path.rpartition(".")

@@ -1,7 +1,8 @@
 """From the channels that mattered to a sentence.
 
-Selvaraju et al. 2017, section 7: channels sorted by their importance to a class, each named by the concept it overlaps with best (Bau et al. 2017,
-"Network Dissection"), joined into an explanation of what speaks for the class and what against it.
+Selvaraju et al. 2017, section 7: channels sorted by their importance to a class, each named by the concept it overlaps
+with best (Bau et al. 2017, "Network Dissection"), joined into an explanation of what speaks for the class and what
+against it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class ChannelText:
         return self.text
 
 
-def channel_text(importance: xr.DataArray, descriptions: Mapping[int, str] | pd.Series, *, target: str | None = None, k: int = 3) -> ChannelText:
+def channel_text(
+    importance: xr.DataArray, descriptions: Mapping[int, str] | pd.Series, *, target: str | None = None, k: int = 3
+) -> ChannelText:
     """Say in a sentence which channels speak for a target and which against it.
 
     Parameters
@@ -50,7 +53,8 @@ def channel_text(importance: xr.DataArray, descriptions: Mapping[int, str] | pd.
     importance
         `(unit,)`, with sign: what `channel_importance` returned for one picture and one target.
     descriptions
-        A few words a unit: a concept from `name_channels`, or what its exemplars show. Units without one are called by their number.
+        A few words a unit: a concept from `name_channels`, or what its exemplars show. Units without one are called by
+        their number.
     target
         Name of the target; by default that of `importance`.
     k
@@ -63,11 +67,13 @@ def channel_text(importance: xr.DataArray, descriptions: Mapping[int, str] | pd.
     For "cat" speak ears and fur; against it speaks wheels.
     """
     if importance.dims != ("unit",):
-        raise InputError(f"importance has axes {importance.dims}; choose one sample and one target, so that only 'unit' is left")
+        raise InputError(
+            f"importance has axes {importance.dims}; choose one sample and one target, so that only 'unit' is left"
+        )
     values = importance.values
     if not np.isfinite(values).all():
         raise InputError("the importance holds NaN")
-    named = dict(descriptions)
+    named: dict[int, str] = {int(unit): str(name) for unit, name in dict(descriptions).items()}  # type: ignore[call-overload]
     label = target or str(importance.attrs.get("target", "the target"))
     order = np.argsort(-values, kind="stable")
     chosen_for = _distinct([u for u in order if values[u] > 0], named, k)
@@ -100,8 +106,8 @@ def name_channels(
     Returns
     -------
     pandas.DataFrame
-        A row a channel (index `unit`): `concept`, its intersection over union `iou`, and `chance`: the best overlap of the same channel with its
-        places shuffled over pictures, which is what any name gets for nothing.
+        A row a channel (index `unit`): `concept`, its intersection over union `iou`, and `chance`: the best overlap of
+        the same channel with its places shuffled over pictures, which is what any name gets for nothing.
 
     Raises
     ------
@@ -110,13 +116,17 @@ def name_channels(
     """
     maps = np.asarray(activity)
     if maps.ndim != 4 or not concepts:
-        raise InputError(f"activity of shape {maps.shape} and {len(concepts)} concepts; give (sample, unit, y, x) and at least one concept")
+        raise InputError(
+            f"activity of shape {maps.shape} and {len(concepts)} concepts; give (sample, unit, y, x) and at least one concept"
+        )
     if not np.isfinite(maps).all():
         raise InputError("the activity holds NaN")
     n, units, h, w = maps.shape
     masks = np.stack([_shrunk(np.asarray(mask), n, h, w) for mask in concepts.values()])  # (concept, sample, y, x)
     flat = masks.reshape(len(masks), -1).astype(np.float32)
-    other = np.roll(masks, max(1, n // 2), axis=1).reshape(len(masks), -1).astype(np.float32)  # the same masks under other pictures
+    other = (
+        np.roll(masks, max(1, n // 2), axis=1).reshape(len(masks), -1).astype(np.float32)
+    )  # the same masks under other pictures
     names = np.array(list(concepts))
     found: list[pd.DataFrame] = []
     for start in range(0, units, block):
@@ -130,7 +140,13 @@ def name_channels(
 
 
 def exemplars(
-    model: Model | nn.Module, units: Any, pictures: Mapping[str, Any] | list[Any], site: str, *, k: int = 4, batch_size: int = 16
+    model: Model | nn.Module,
+    units: Any,
+    pictures: Mapping[str, Any] | list[Any],
+    site: str,
+    *,
+    k: int = 4,
+    batch_size: int = 16,
 ) -> pd.DataFrame:
     """Which parts of a set of pictures drive each unit most.
 
@@ -148,8 +164,8 @@ def exemplars(
     Returns
     -------
     pandas.DataFrame
-        A row a unit and rank: unit, rank, picture, activity (the peak), and the box left, top, right, bottom of the peak's surroundings, a third of the
-        network's view wide, in the photograph's pixels.
+        A row a unit and rank: unit, rank, picture, activity (the peak), and the box left, top, right, bottom of the
+        peak's surroundings, a third of the network's view wide, in the photograph's pixels.
     """
     from nissl.activity import top_examples
 
@@ -165,12 +181,20 @@ def exemplars(
     for u, unit in enumerate(wanted):
         for rank in range(top.sizes["rank"]):
             sample = int(top["sample"].values[u, rank])
-            box = _surroundings(frames[sample], int(top["y"].values[u, rank]), int(top["x"].values[u, rank]), top.attrs["height"], top.attrs["width"])
+            box = _surroundings(
+                frames[sample],
+                int(top["y"].values[u, rank]),
+                int(top["x"].values[u, rank]),
+                top.attrs["height"],
+                top.attrs["width"],
+            )
             rows.append((int(unit), rank, names[sample], float(top["value"].values[u, rank]), *box))
     return pd.DataFrame(rows, columns=["unit", "rank", "picture", "activity", "left", "top", "right", "bottom"])
 
 
-def _surroundings(frame: Frame, row: int, column: int, h: int, w: int, share: float = 1 / 3) -> tuple[int, int, int, int]:
+def _surroundings(
+    frame: Frame, row: int, column: int, h: int, w: int, share: float = 1 / 3
+) -> tuple[int, int, int, int]:
     """A square around a place of the map, moved so that it stays within what the network saw."""
     y, x = frame.coords(h, w)
     side = share * min(frame.right - frame.left, frame.bottom - frame.top)
@@ -197,7 +221,7 @@ def _shrunk(mask: np.ndarray, n: int, h: int, w: int) -> np.ndarray:
         return mask.reshape(n, h, mask.shape[1] // h, w, mask.shape[2] // w).mean((2, 4)) >= 0.5
     from skimage.transform import resize
 
-    return resize(mask.astype(np.float32), (n, h, w), order=1, anti_aliasing=True) >= 0.5
+    return np.asarray(resize(mask.astype(np.float32), (n, h, w), order=1, anti_aliasing=True)) >= 0.5
 
 
 def _distinct(units: list[int], named: Mapping[int, str], k: int) -> list[int]:

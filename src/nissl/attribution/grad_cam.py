@@ -1,8 +1,9 @@
 """Grad-CAM: where the evidence for an output lies, and which channels carry it.
 
-Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", equations 1 and 2. With A the activity of
-a layer with a spatial layout and y the score of the target, the importance of channel k is the mean over places of dy/dA_k, and the map is
-the positive part of the sum of the channels weighted by their importance.
+Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", equations 1
+and 2. With A the activity of a layer with a spatial layout and y the score of the target, the importance of channel k
+is the mean over places of dy/dA_k, and the map is the positive part of the sum of the channels weighted by their
+importance.
 """
 
 from __future__ import annotations
@@ -43,10 +44,12 @@ def grad_cam(
     model
         A network with a spatial layer: convolutional, or a vision transformer.
     image
-        A photograph (PIL image, path, array `(y, x, channel)`), a prepared tensor `(sample, channel, y, x)`, or a list of photographs.
+        A photograph (PIL image, path, array `(y, x, channel)`), a prepared tensor `(sample, channel, y, x)`, or a list
+        of photographs.
     target
-        A class name or index, a callable on the output (a caption's log-probability, an answer's score, a regression), an integer array (one
-        class a sample), a list of targets (one forward pass serves all), or None for each picture's top class.
+        A class name or index, a callable on the output (a caption's log-probability, an answer's score, a regression),
+        an integer array (one class a sample), a list of targets (one forward pass serves all), or None for each
+        picture's top class.
     site
         Where to look; by default the last place with a spatial layout that the target depends on.
     upsample
@@ -59,13 +62,15 @@ def grad_cam(
     Returns
     -------
     xarray.DataArray
-        `(y, x)` for one picture, `(sample, y, x)` for a batch, with a leading `class` axis for a list of targets. Zero or positive, in units of
-        the target's score. `y` and `x` are pixels of the photograph, so that the map drawn with them lies right on it.
+        `(y, x)` for one picture, `(sample, y, x)` for a batch, with a leading `class` axis for a list of targets. Zero
+        or positive, in units of the target's score. `y` and `x` are pixels of the photograph, so that the map drawn
+        with them lies right on it.
 
     Raises
     ------
     ModelError
-        The target does not depend on the site, or all the evidence is negative (a batch with only some such maps warns instead).
+        The target does not depend on the site, or all the evidence is negative (a batch with only some such maps warns
+        instead).
     InputError, UnknownNameError
         An unusable picture, an unknown class or site (with the nearest names), a site without spatial layout.
 
@@ -94,7 +99,8 @@ def grad_cam(
 def channel_importance(
     model: Model | nn.Module, image: Any, target: Any = None, site: str | None = None, *, batch_size: int = _BATCH
 ) -> xr.DataArray:
-    """How much each channel of a layer matters to a target, with sign: Grad-CAM's neuron importance weights (equation 1).
+    """How much each channel of a layer matters to a target, with sign: Grad-CAM's neuron importance weights (equation
+    1).
 
     Parameters
     ----------
@@ -104,8 +110,9 @@ def channel_importance(
     Returns
     -------
     xarray.DataArray
-        `(unit,)` for one picture, `(sample, unit)` for a batch, with a leading `class` axis for a list of targets: the mean over places of the
-        gradient of the score by the channel. Positive channels speak for the target, negative ones against it.
+        `(unit,)` for one picture, `(sample, unit)` for a batch, with a leading `class` axis for a list of targets: the
+        mean over places of the gradient of the score by the channel. Positive channels speak for the target, negative
+        ones against it.
 
     Examples
     --------
@@ -131,7 +138,9 @@ def _open(model: Model | nn.Module, image: Any, target: Any, site: str | None) -
     question = ask(model, image, target)
     inputs = question.inputs
     if inputs.main.dim() != 4:
-        raise InputError(f"a map over a picture needs pictures; {question.model.name!r} got an input of shape {tuple(inputs.main.shape)}")
+        raise InputError(
+            f"a map over a picture needs pictures; {question.model.name!r} got an input of shape {tuple(inputs.main.shape)}"
+        )
     if site is None:
         return question, default_site(question.model, inputs, question.targets[0])
     check_called_once(question.model.sites[site])

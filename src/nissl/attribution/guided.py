@@ -1,7 +1,8 @@
 """Guided backpropagation and guided Grad-CAM.
 
-Springenberg et al. 2015, "Striving for Simplicity: The All Convolutional Net": at every rectifier the gradient passes only where the forward activity
-and the incoming gradient are both positive. Selvaraju et al. 2017 multiply the result with the upsampled Grad-CAM map.
+Springenberg et al. 2015, "Striving for Simplicity: The All Convolutional Net": at every rectifier the gradient passes
+only where the forward activity and the incoming gradient are both positive. Selvaraju et al. 2017 multiply the result
+with the upsampled Grad-CAM map.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _RECTIFIERS: set[Callable[..., Any]] = {
 
 
 class _Guide(TorchFunctionMode):
-    """While it is on, the gradient that enters a rectifier from above is cut where it or the rectifier's activity is not positive."""
+    """While it is on, the gradient that enters a rectifier from above is cut where it or the rectifier's activity is
+    not positive.
+    """
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         output = func(*args, **(kwargs or {}))
@@ -53,7 +56,8 @@ def guided_backprop(
     Returns
     -------
     xarray.DataArray
-        `(y, x)` or `(sample, y, x)`, with a leading `class` axis for a list of targets; `keep_channels` adds `channel` before `y`.
+        `(y, x)` or `(sample, y, x)`, with a leading `class` axis for a list of targets; `keep_channels` adds `channel`
+        before `y`.
 
     Examples
     --------
@@ -82,7 +86,13 @@ def guided_backprop(
 
 
 def guided_grad_cam(
-    model: Model | nn.Module, image: Any, target: Any = None, site: str | None = None, *, keep_channels: bool = False, batch_size: int = 32
+    model: Model | nn.Module,
+    image: Any,
+    target: Any = None,
+    site: str | None = None,
+    *,
+    keep_channels: bool = False,
+    batch_size: int = 32,
 ) -> xr.DataArray:
     """Guided backpropagation, kept where Grad-CAM finds evidence: fine detail that depends on the class.
 

@@ -13,7 +13,9 @@ from torch.nn import functional
 from nissl.errors import InputError
 
 
-def as_maps(maps: Any, shape: tuple[int, int] | None = None, *, constant: bool = True) -> Float[np.ndarray, "sample y x"]:
+def as_maps(
+    maps: Any, shape: tuple[int, int] | None = None, *, constant: bool = True
+) -> Float[np.ndarray, "sample y x"]:
     """Maps `(y, x)` or `(sample, y, x)` as an array with a sample axis, resized bilinearly to `shape`.
 
     Raises
@@ -52,13 +54,19 @@ def as_masks(masks: Any, maps: np.ndarray) -> np.ndarray:
     array = np.asarray(masks)
     array = array[None] if array.ndim == 2 else array
     if array.shape != maps.shape:
-        raise InputError(f"masks of shape {array.shape} for maps of shape {maps.shape}; give one mask a map, of the same size")
+        raise InputError(
+            f"masks of shape {array.shape} for maps of shape {maps.shape}; give one mask a map, of the same size"
+        )
     return array.astype(bool)
 
 
 def flat(values: Any) -> Float[np.ndarray, "sample place"]:
     """Maps or token attributions as rows of numbers."""
-    array = values.transpose(..., *[d for d in ("y", "x") if d in values.dims]) if isinstance(values, xr.DataArray) else values
+    array = (
+        values.transpose(..., *[d for d in ("y", "x") if d in values.dims])
+        if isinstance(values, xr.DataArray)
+        else values
+    )
     ndim = np.ndim(array)
     if isinstance(values, xr.DataArray):
         is_map = "y" in values.dims

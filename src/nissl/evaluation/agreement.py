@@ -1,4 +1,4 @@
-"""Do methods agree, and does a map agree with what occlusion shows?"""
+"""How far methods agree with each other, and a map with what occlusion shows."""
 
 from __future__ import annotations
 
@@ -37,10 +37,16 @@ class Agreement:
     chance: pd.DataFrame
 
     def _repr_html_(self) -> str:
-        return self.matrix.style.format("{:.2f}").to_html()
+        return self.matrix.round(2).to_html()
 
 
-def agreement(maps: Mapping[str, Any], *, kind: Literal["spearman", "kendall", "top_k"] = "spearman", k: float = 0.1, seed: int = 0) -> Agreement:
+def agreement(
+    maps: Mapping[str, Any],
+    *,
+    kind: Literal["spearman", "kendall", "top_k"] = "spearman",
+    k: float = 0.1,
+    seed: int = 0,
+) -> Agreement:
     """How far methods rank the places of the same inputs alike.
 
     Parameters
@@ -76,8 +82,15 @@ def agreement(maps: Mapping[str, Any], *, kind: Literal["spearman", "kendall", "
     tables = {part: pd.DataFrame(np.eye(len(names)), names, names) for part in ("matrix", "low", "high", "chance")}
     for i, a in enumerate(names):
         for b in names[:i]:
-            found = measure(kind, _compare(rows[a], rows[b], kind, k), _compare(spatial[a], rows[b], kind, k), seed=seed)
-            for part, value in (("matrix", found.value), ("low", found.low), ("high", found.high), ("chance", found.control)):
+            found = measure(
+                kind, _compare(rows[a], rows[b], kind, k), _compare(spatial[a], rows[b], kind, k), seed=seed
+            )
+            for part, value in (
+                ("matrix", found.value),
+                ("low", found.low),
+                ("high", found.high),
+                ("chance", found.control),
+            ):
                 tables[part].loc[a, b] = tables[part].loc[b, a] = value
     return Agreement(**tables)
 
@@ -98,7 +111,14 @@ def spearman(a: Float[np.ndarray, "sample place"], b: Float[np.ndarray, "sample 
 
 
 def occlusion_agreement(
-    model: Model | nn.Module, inputs: Any, maps: Any, target: Any = None, *, window: int | None = None, grid: int = 14, seed: int = 0
+    model: Model | nn.Module,
+    inputs: Any,
+    maps: Any,
+    target: Any = None,
+    *,
+    window: int | None = None,
+    grid: int = 14,
+    seed: int = 0,
 ) -> Measured:
     """Rank correlation of maps with the drop of the score under a sliding cover (Grad-CAM paper, section 5.2).
 
@@ -145,7 +165,11 @@ def _copies(original: Any, rows: np.ndarray, seed: int) -> np.ndarray:
     from nissl.evaluation.controls import shuffled
 
     shape = np.shape(original)
-    if rows.shape[1] == int(np.prod(shape[-2:])) and len(shape) >= 2 and not (len(shape) == 2 and len(rows) == shape[0]):
+    if (
+        rows.shape[1] == int(np.prod(shape[-2:]))
+        and len(shape) >= 2
+        and not (len(shape) == 2 and len(rows) == shape[0])
+    ):
         return shifted(rows.reshape(len(rows), *shape[-2:]), seed=seed)[0].reshape(rows.shape)
     return shuffled(rows, seed=seed)[0]
 
@@ -154,7 +178,9 @@ def _compare(a: np.ndarray, b: np.ndarray, kind: str, k: float) -> Float[np.ndar
     if kind == "spearman":
         return spearman(a, b)
     if kind == "kendall":
-        return np.array([np.nan_to_num(kendalltau(x[~np.isnan(x)], y[~np.isnan(y)]).statistic) for x, y in zip(a, b, strict=True)])
+        pairs = zip(a, b, strict=True)
+        taus = [float(kendalltau(x[~np.isnan(x)], y[~np.isnan(y)])[0]) for x, y in pairs]  # type: ignore[arg-type]
+        return np.nan_to_num(np.array(taus))
     tops = []
     for rows in (a, b):
         filled = np.nan_to_num(rows, nan=-np.inf)

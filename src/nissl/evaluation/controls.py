@@ -1,7 +1,8 @@
 """Controls: what an explanation has to beat, and how surely it does.
 
-A control has the form of the explanation and none of its information. Weak controls mislead: a map shuffled pixel by pixel loses its smoothness as well
-as its information, so smooth maps are compared with shifted copies of themselves, and boxes with the best box that looks at no picture.
+A control has the form of the explanation and none of its information. Weak controls mislead: a map shuffled pixel by
+pixel loses its smoothness as well as its information, so smooth maps are compared with shifted copies of themselves,
+and boxes with the best box that looks at no picture.
 """
 
 from __future__ import annotations
@@ -78,7 +79,14 @@ class Measured:
 
 
 def measure(
-    name: str, values: Any, control_values: Any, *, unit: str = "", level: float = 0.95, resamples: int = 2000, seed: int = 0
+    name: str,
+    values: Any,
+    control_values: Any,
+    *,
+    unit: str = "",
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Measured:
     """Means, bootstrap intervals and paired difference of values and their control, one number a sample each.
 
@@ -94,7 +102,9 @@ def measure(
     """
     a, b = (np.atleast_1d(np.asarray(v, dtype=float)) for v in (values, control_values))
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
-        raise InputError(f"{name}: values of shape {a.shape} and control of shape {b.shape}; give one number a sample, of at least one sample")
+        raise InputError(
+            f"{name}: values of shape {a.shape} and control of shape {b.shape}; give one number a sample, of at least one sample"
+        )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise InputError(f"{name}: NaN among the {len(a)} values")
     low, high = bootstrap(a, level=level, resamples=resamples, seed=seed)
@@ -106,7 +116,12 @@ def measure(
 
 
 def bootstrap(
-    values: Float[np.ndarray, "sample"], statistic: Statistic | None = None, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    values: Float[np.ndarray, "sample"],
+    statistic: Statistic | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile interval of a statistic under resampling of the samples (Efron 1979); the mean by default.
 
@@ -128,8 +143,12 @@ def bootstrap(
     return float(low), float(high)
 
 
-def shifted(maps: Float[np.ndarray, "sample y x"], repeats: int = 1, *, seed: int = 0) -> Float[np.ndarray, "repeat sample y x"]:
-    """Copies of maps moved by a random step around the torus and mirrored at random: same values, same smoothness, no information."""
+def shifted(
+    maps: Float[np.ndarray, "sample y x"], repeats: int = 1, *, seed: int = 0
+) -> Float[np.ndarray, "repeat sample y x"]:
+    """Copies of maps moved by a random step around the torus and mirrored at random: same values, same smoothness, no
+    information.
+    """
     rng = np.random.default_rng(seed)
     n, h, w = maps.shape
     dy, dx = rng.integers(0, h, (repeats, n)), rng.integers(0, w, (repeats, n))
@@ -139,8 +158,12 @@ def shifted(maps: Float[np.ndarray, "sample y x"], repeats: int = 1, *, seed: in
     return maps[np.arange(n)[None, :, None, None], y[..., :, None], x[..., None, :]]
 
 
-def shuffled(values: Float[np.ndarray, "sample place"], repeats: int = 1, *, seed: int = 0) -> Float[np.ndarray, "repeat sample place"]:
-    """Copies with their values in random order, NaN staying where it is: the control for tokens, which have no smoothness to keep."""
+def shuffled(
+    values: Float[np.ndarray, "sample place"], repeats: int = 1, *, seed: int = 0
+) -> Float[np.ndarray, "repeat sample place"]:
+    """Copies with their values in random order, NaN staying where it is: the control for tokens, which have no
+    smoothness to keep.
+    """
     rng = np.random.default_rng(seed)
     out = np.broadcast_to(values, (repeats, *values.shape)).copy()
     for i, row in enumerate(values):

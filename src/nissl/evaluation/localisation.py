@@ -15,7 +15,9 @@ from nissl.evaluation.controls import Measured, measure, shifted
 _REPEATS = 20
 
 
-def pointing_game(maps: Any, masks: Any, *, tolerance: int = 0, threshold: float | None = None, seed: int = 0) -> Measured:
+def pointing_game(
+    maps: Any, masks: Any, *, tolerance: int = 0, threshold: float | None = None, seed: int = 0
+) -> Measured:
     """How often the maximum of the map lies inside the object (Zhang et al. 2016).
 
     Parameters
@@ -23,7 +25,8 @@ def pointing_game(maps: Any, masks: Any, *, tolerance: int = 0, threshold: float
     maps
         `(sample, y, x)`.
     masks
-        Where the object is, of the same shape. An empty mask means that the object is not there: then only a map that says so is right.
+        Where the object is, of the same shape. An empty mask means that the object is not there: then only a map that
+        says so is right.
     tolerance
         Pixels by which the maximum may miss.
     threshold
@@ -39,9 +42,11 @@ def pointing_game(maps: Any, masks: Any, *, tolerance: int = 0, threshold: float
     """
     values = as_maps(maps)
     inside = as_masks(masks, values)
-    present = inside.any((1, 2))
+    present = np.asarray(inside.any((1, 2)))
     if threshold is None and not present.all():
-        raise InputError(f"mask {int((~present).argmax())} is empty; give threshold=..., so that a map can say that the object is not there")
+        raise InputError(
+            f"mask {int((~present).argmax())} is empty; give threshold=..., so that a map can say that the object is not there"
+        )
     if tolerance:
         y, x = np.mgrid[-tolerance : tolerance + 1, -tolerance : tolerance + 1]
         inside = binary_dilation(inside, structure=(np.hypot(y, x) <= tolerance)[None])
@@ -59,7 +64,8 @@ def energy_inside(maps: Any, masks: Any, control_masks: Any = None, *, seed: int
     maps, masks
         `(sample, y, x)`.
     control_masks
-        Masks of another object in the same pictures, whose share is then the control; by default the same maps shifted at random.
+        Masks of another object in the same pictures, whose share is then the control; by default the same maps shifted
+        at random.
     """
     values = as_maps(maps)
     inside = as_masks(masks, values)
@@ -88,8 +94,8 @@ def localise(maps: Any, boxes: Any, *, threshold: float = 0.15, iou: float = 0.5
     Returns
     -------
     Measured
-        Rate of enough overlap. The control is a box in the middle of every picture, of the median true width and height: the best that can be said
-        without looking.
+        Rate of enough overlap. The control is a box in the middle of every picture, of the median true width and
+        height: the best that can be said without looking.
     """
     values = as_maps(maps)
     truth = np.atleast_2d(np.asarray(boxes, dtype=float))
@@ -100,11 +106,14 @@ def localise(maps: Any, boxes: Any, *, threshold: float = 0.15, iou: float = 0.5
     half_w, half_h = np.median(truth[:, 2] - truth[:, 0]) / 2, np.median(truth[:, 3] - truth[:, 1]) / 2
     centre = np.array([w / 2 - half_w, h / 2 - half_h, w / 2 + half_w, h / 2 + half_h])
     name = f"boxes with IoU of {iou} or more"
-    return measure(name, box_iou(found, truth) >= iou, box_iou(np.broadcast_to(centre, truth.shape), truth) >= iou, seed=seed)
+    return measure(
+        name, box_iou(found, truth) >= iou, box_iou(np.broadcast_to(centre, truth.shape), truth) >= iou, seed=seed
+    )
 
 
 def threshold_boxes(maps: Any, threshold: float = 0.15) -> Float[np.ndarray, "sample 4"]:
-    """The box around the largest connected region above a share of each map's maximum: left, top, right, bottom; a dark map gives the whole picture.
+    """The box around the largest connected region above a share of each map's maximum: left, top, right, bottom; a dark
+    map gives the whole picture.
 
     Examples
     --------
@@ -119,7 +128,7 @@ def threshold_boxes(maps: Any, threshold: float = 0.15) -> Float[np.ndarray, "sa
     bright = (values > threshold * peak) & (peak > 0)
     boxes = []
     for mask in bright:  # connected components are found picture by picture
-        regions, count = label(mask, structure=np.ones((3, 3)))
+        regions, count = label(mask, structure=np.ones((3, 3)))  # type: ignore[misc]
         sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:]
         largest = regions == sizes.argmax() + 1 if count else np.ones_like(mask)
         rows, columns = np.flatnonzero(largest.any(1)), np.flatnonzero(largest.any(0))
@@ -142,7 +151,9 @@ def box_iou(a: Any, b: Any) -> Float[np.ndarray, "sample"]:
     return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
 
 
-def _hits(values: np.ndarray, inside: Bool[np.ndarray, "sample y x"], present: np.ndarray, threshold: float | None) -> np.ndarray:
+def _hits(
+    values: np.ndarray, inside: Bool[np.ndarray, "sample y x"], present: np.ndarray, threshold: float | None
+) -> np.ndarray:
     flat = values.reshape(len(values), -1)
     place = flat.argmax(1)
     hit = inside.reshape(len(values), -1)[np.arange(len(values)), place]

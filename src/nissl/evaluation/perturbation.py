@@ -1,7 +1,8 @@
 """Deletion and insertion: if the evidence lies where a map says, taking it away must hurt and giving it must help.
 
-Petsiuk et al. 2018, "RISE: Randomized Input Sampling for Explanation of Black-box Models". The inputs are changed in the order of the map, strongest first, and the
-score is followed; a good map makes the deletion curve fall early (small area) and the insertion curve rise early (large area).
+Petsiuk et al. 2018, "RISE: Randomized Input Sampling for Explanation of Black-box Models". The inputs are changed in
+the order of the map, strongest first, and the score is followed; a good map makes the deletion curve fall early (small
+area) and the insertion curve rise early (large area).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Curve:
     kind
         `deletion` or `insertion`.
     curve, control
-        Score over the share of the input that was changed: `(sample, fraction)`, and `(repeat, sample, fraction)` for copies of the map without information.
+        Score over the share of the input that was changed: `(sample, fraction)`, and `(repeat, sample, fraction)` for
+        copies of the map without information.
     area
         Area under each, a number a sample, with intervals.
     """
@@ -73,9 +75,10 @@ def deletion(model: Model | nn.Module, inputs: Any, attribution: Any, target: An
     target
         As for `nissl.attribution.attribute`.
     **options
-        `steps=20`: points of the curve. `baseline`: what takes the place of pixels, `blur`, `mean` (of the picture) or `zero` (of the normalised picture); for texts
-        a token id, by default that of the tokenizer's mask, unknown or padding token. `normalize=True`: follow the probability of the class and not its
-        score. `control_repeats=5`: copies of the map without information. `batch_size=32`. `seed=0`.
+        `steps=20`: points of the curve. `baseline`: what takes the place of pixels, `blur`, `mean` (of the picture) or
+        `zero` (of the normalised picture); for texts a token id, by default that of the tokenizer's mask, unknown or
+        padding token. `normalize=True`: follow the probability of the class and not its score. `control_repeats=5`:
+        copies of the map without information. `batch_size=32`. `seed=0`.
 
     Raises
     ------
@@ -123,16 +126,23 @@ def _curve(
     empty = _empty(model, ready, baseline)
     fraction = np.linspace(0, 1, steps + 1)
     scores = np.stack(
-        [_follow(kind, model, ready, empty, part, fraction, targets[0], normalize, batch_size) for part in (rows, *copies)]
+        [
+            _follow(kind, model, ready, empty, part, fraction, targets[0], normalize, batch_size)
+            for part in (rows, *copies)
+        ]
     )
     about = {"target": targets[0].label}
     curve = xr.DataArray(scores[0], dims=("sample", "fraction"), coords={"fraction": fraction}, attrs=about)
-    control = xr.DataArray(scores[1:], dims=("repeat", "sample", "fraction"), coords={"fraction": fraction}, attrs=about)
+    control = xr.DataArray(
+        scores[1:], dims=("repeat", "sample", "fraction"), coords={"fraction": fraction}, attrs=about
+    )
     areas = np.trapezoid(scores, fraction, axis=-1)
     return Curve(kind, curve, control, measure(f"area under the {kind} curve", areas[0], areas[1:].mean(0), seed=seed))
 
 
-def _rows(ready: Inputs, attribution: Any, repeats: int, seed: int) -> tuple[Float[np.ndarray, "sample place"], np.ndarray]:
+def _rows(
+    ready: Inputs, attribution: Any, repeats: int, seed: int
+) -> tuple[Float[np.ndarray, "sample place"], np.ndarray]:
     """Attributions as rows of places, and copies without information."""
     if ready.kind == "text":
         rows = as_rows(attribution)
@@ -144,7 +154,7 @@ def _rows(ready: Inputs, attribution: Any, repeats: int, seed: int) -> tuple[Flo
         return rows, shuffled(rows, repeats, seed=seed)
     if ready.main.dim() != 4:
         raise InputError(f"inputs of shape {tuple(ready.main.shape)}; deletion and insertion take pictures and texts")
-    maps = as_maps(attribution, tuple(ready.main.shape[-2:]))
+    maps = as_maps(attribution, (ready.main.shape[-2], ready.main.shape[-1]))
     if len(maps) != ready.n:
         raise InputError(f"{len(maps)} maps for {ready.n} pictures; give one a picture")
     copies = shifted(maps, repeats, seed=seed)
@@ -163,7 +173,9 @@ def _follow(
     batch_size: int,
 ) -> Float[np.ndarray, "sample fraction"]:
     """The score of every sample at every fraction; samples and fractions share the passes."""
-    order = torch.from_numpy((-np.nan_to_num(rows, nan=-np.inf)).argsort(1, kind="stable").argsort(1)).to(ready.main.device)
+    order = torch.from_numpy((-np.nan_to_num(rows, nan=-np.inf)).argsort(1, kind="stable").argsort(1)).to(
+        ready.main.device
+    )
     places = torch.from_numpy((~np.isnan(rows)).sum(1)).to(ready.main.device)
     levels = torch.from_numpy(fraction).to(ready.main.device)
     index = torch.arange(ready.n).repeat_interleave(len(fraction))

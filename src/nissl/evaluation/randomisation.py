@@ -1,7 +1,7 @@
-"""Does the explanation depend on what the network has learned?
+"""Whether the explanation depends on what the network has learned.
 
-Adebayo et al. 2018, "Sanity Checks for Saliency Maps": weights are made random layer by layer, from the output down; a map that stays the same does not
-explain the network.
+Adebayo et al. 2018, "Sanity Checks for Saliency Maps": weights are made random layer by layer, from the output down; a
+map that stays the same does not explain the network.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def weight_randomisation(
     model
         The network; a copy is changed, never itself.
     explain
-        From a network to attributions of fixed inputs, `(sample, ...)`, for example `lambda m: grad_cam(m, pictures, "tabby")`. It may raise for a random
-        network (an all-zero map): that counts as similarity 0.
+        From a network to attributions of fixed inputs, `(sample, ...)`, for example `lambda m: grad_cam(m, pictures,
+        "tabby")`. It may raise for a random network (an all-zero map): that counts as similarity 0.
     layers
         Modules to randomise, from the output down; by default all that hold weights, up to eight evenly spaced.
     mode
@@ -48,8 +48,8 @@ def weight_randomisation(
     Returns
     -------
     xarray.Dataset
-        `similarity (layer, sample)`: Spearman's correlation with the original attributions, and `floor (sample)`: that between attributions of different
-        samples, below which nothing more is to be lost.
+        `similarity (layer, sample)`: Spearman's correlation with the original attributions, and `floor (sample)`: that
+        between attributions of different samples, below which nothing more is to be lost.
 
     Raises
     ------
@@ -73,7 +73,11 @@ def weight_randomisation(
         _permute(twin.module.get_submodule(layer), seed + i)
         rows.append(_similarity(original, explain, twin))
     floor = spearman(original, np.roll(original, 1, axis=0)) if len(original) > 1 else np.zeros(1)
-    return xr.Dataset({"similarity": (("layer", "sample"), np.stack(rows)), "floor": ("sample", floor)}, {"layer": chosen}, {"mode": mode})
+    return xr.Dataset(
+        {"similarity": (("layer", "sample"), np.stack(rows)), "floor": ("sample", floor)},
+        {"layer": chosen},
+        {"mode": mode},
+    )
 
 
 def randomised(model: Model | nn.Module, *, seed: int = 0) -> Model:
@@ -91,12 +95,20 @@ def _similarity(original: np.ndarray, explain: Callable[[Model], Any], twin: Mod
     except ModelError:
         return np.zeros(len(original))
     if changed.shape != original.shape:
-        raise InputError(f"explain gave shape {changed.shape} for the random network and {original.shape} for the trained one")
+        raise InputError(
+            f"explain gave shape {changed.shape} for the random network and {original.shape} for the trained one"
+        )
     return spearman(original, changed)
 
 
 def _twin(model: Model) -> Model:
-    return Model(copy.deepcopy(model.module), name=model.name, tokenizer=model.tokenizer, processor=model.processor, classes=model.classes)
+    return Model(
+        copy.deepcopy(model.module),
+        name=model.name,
+        tokenizer=model.tokenizer,
+        processor=model.processor,
+        classes=model.classes,
+    )
 
 
 def _permute(module: nn.Module, seed: int) -> None:
@@ -109,7 +121,9 @@ def _permute(module: nn.Module, seed: int) -> None:
 
 def _layers(model: Model, most: int = 8) -> list[str]:
     """Modules that hold weights of their own, from the output down."""
-    own = [path for path, m in model.module.named_modules() if path and next(m.parameters(recurse=False), None) is not None][::-1]
+    own = [
+        path for path, m in model.module.named_modules() if path and next(m.parameters(recurse=False), None) is not None
+    ][::-1]
     if not own:
         raise InputError(f"{model.name!r} has no weights to randomise")
     return [own[i] for i in np.unique(np.linspace(0, len(own) - 1, min(most, len(own))).astype(int))]

@@ -12,7 +12,8 @@ from nissl.evaluation.controls import Measured, measure
 
 
 def sparsity(maps: Any, *, seed: int = 0) -> Measured:
-    """Gini index of the magnitudes: 0 for a flat map, near 1 for one place (Hurley and Rickard 2009; Chalasani et al. 2020).
+    """Gini index of the magnitudes: 0 for a flat map, near 1 for one place (Hurley and Rickard 2009; Chalasani et al.
+    2020).
 
     The control is a map of the same size with normally distributed values, which is as concentrated as noise is.
 

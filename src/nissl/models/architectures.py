@@ -1,7 +1,7 @@
 """Where the canonical sites live in each family of transformers: one row a family.
 
-A row holds module paths. `embed` and `blocks` are relative to the base model (`GPT2Model` inside `GPT2LMHeadModel`), the others to
-one block. A new family is one more row.
+A row holds module paths. `embed` and `blocks` are relative to the base model (`GPT2Model` inside `GPT2LMHeadModel`),
+the others to one block. A new family is one more row.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def family_of(module: nn.Module) -> Family | None:
 
 
 def base_path(module: nn.Module) -> str:
-    """The dotted path of the base model inside `module`, with a trailing dot; empty where it is the base model itself."""
+    """The dotted path of the base model inside `module`, with a trailing dot; empty where it is the base model
+    itself.
+    """
     prefix = getattr(module, "base_model_prefix", "")
     return f"{prefix}." if prefix and hasattr(module, prefix) else ""
 
@@ -76,7 +78,9 @@ def block_count(module: nn.Module, family: Family) -> int:
 
 
 def _fits(module: nn.Module, family: Family) -> bool:
-    """Whether the row's paths exist; a rewritten relative of a family is better served by its raw paths than by an error."""
+    """Whether the row's paths exist; a rewritten relative of a family is better served by its raw paths than by an
+    error.
+    """
     base = base_path(module)
     try:
         module.get_submodule(base + family.embed)

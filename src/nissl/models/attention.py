@@ -1,8 +1,10 @@
-"""Query, key, value and attention pattern of a transformer that runs whatever attention it likes, fused kernels included.
+"""Query, key, value and attention pattern of a transformer that runs whatever attention it likes, fused kernels
+included.
 
-Hugging Face models look their attention function up by a name in `module.config`. While a tap listens to an attention module, that
-module alone sees a configuration whose name leads to `_tapped_attention`; it calls the model's own function unless somebody asked for
-the pattern, in which case the softmax is written out. The configuration goes back when the last tap leaves.
+Hugging Face models look their attention function up by a name in `module.config`. While a tap listens to an attention
+module, that module alone sees a configuration whose name leads to `_tapped_attention`; it calls the model's own
+function unless somebody asked for the pattern, in which case the softmax is written out. The configuration goes back
+when the last tap leaves.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ class AttentionTap:
     port
         `query`, `key`, `value` or `pattern`.
     fn
-        Gets the tensor (query, key and value as `(sample, position, head, unit)`, pattern as `(sample, head, position, key_position)`)
-        and returns a replacement or None.
+        Gets the tensor (query, key and value as `(sample, position, head, unit)`, pattern as `(sample, head, position,
+        key_position)`) and returns a replacement or None.
     active
         Asked at each call whether the tap is to fire.
     """
@@ -90,7 +92,7 @@ def _tapped_attention(
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     taps = [t for t in _listeners.get(module, []) if t.active()]
-    config = module.config
+    config: Any = module.config
     own = getattr(config, "original", config)._attn_implementation
 
     query = _apply(taps, "query", query.transpose(1, 2)).transpose(1, 2)
@@ -136,8 +138,8 @@ def _pattern(
     **_: Any,
 ) -> Float[Tensor, "sample head position key_position"]:
     """Attention probabilities: softmax(scaling * query key^T + mask), in float32 as the eager functions do it."""
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = query @ _repeat(key, query.shape[1]).transpose(-1, -2) * scaling
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = query @ _repeat(key, query.shape[1]).transpose(-1, -2) * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if position_bias is not None:

@@ -59,8 +59,8 @@ def open_image(source: Any) -> Image.Image:
     Parameters
     ----------
     source
-        A path, a PIL image, or an array `(y, x)` or `(y, x, channel)`: 8-bit, 16-bit, or floats from 0 to 1. Grey becomes RGB,
-        transparency is laid on white, 16 bits are scaled to 8, the EXIF rotation is carried out.
+        A path, a PIL image, or an array `(y, x)` or `(y, x, channel)`: 8-bit, 16-bit, or floats from 0 to 1. Grey
+        becomes RGB, transparency is laid on white, 16 bits are scaled to 8, the EXIF rotation is carried out.
 
     Raises
     ------
@@ -157,7 +157,9 @@ def _from_array(array: np.ndarray) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion would clip these at 255
         grey = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray(np.clip(np.round(grey * (255 / _white(image.mode, grey.max()))), 0, 255).astype(np.uint8))
+        image = Image.fromarray(
+            np.clip(np.round(grey * (255 / _white(image.mode, grey.max()))), 0, 255).astype(np.uint8)
+        )
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

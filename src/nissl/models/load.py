@@ -30,15 +30,15 @@ def load(
     Parameters
     ----------
     x
-        A specimen (`efficientnet-lite0`, `scenes`), a Hugging Face id (`openai-community/gpt2`), a local folder with safetensors, or any
-        `torch.nn.Module`.
+        A specimen (`efficientnet-lite0`, `scenes`), a Hugging Face id (`openai-community/gpt2`), a local folder with
+        safetensors, or any `torch.nn.Module`.
     device
         `auto` takes a GPU where there is one; a module that is given stays where it is.
     dtype
         Floating-point type of the weights, such as `"bfloat16"`; None keeps them as they are.
     tokenizer, processor
-        For modules that come without: a Hugging Face tokenizer; a Hugging Face image processor, a `nissl.specimens.ImageSpec`, or a
-        callable from a PIL picture to a tensor `(channel, y, x)`.
+        For modules that come without: a Hugging Face tokenizer; a Hugging Face image processor, a
+        `nissl.specimens.ImageSpec`, or a callable from a PIL picture to a tensor `(channel, y, x)`.
     classes
         Names of the output's classes.
     name
@@ -133,11 +133,13 @@ def _optional(auto: Any, source: str | Path, options: dict[str, Any]) -> Any:
 
 
 def _plain_processor(config: Any) -> specimens.ImageSpec | None:
-    """Pictures squeezed to the size in the configuration and scaled to -1..1, as vision transformers are mostly trained."""
+    """Pictures squeezed to the size in the configuration and scaled to -1..1, as vision transformers are mostly
+    trained.
+    """
     size = getattr(config, "image_size", None)
     if not isinstance(size, int):
         return None
-    return specimens.ImageSpec(size=size, mean=(0.5,) * 3, std=(0.5,) * 3, crop=0, interpolation="bilinear")
+    return specimens.ImageSpec(size=size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop=0, interpolation="bilinear")
 
 
 def _unavailable(source: str | Path, error: Exception, *, local: bool) -> Exception:
@@ -168,7 +170,9 @@ def _file_error(path: Path) -> Exception:
                 f"{str(path)!r} is a pickle that wants to run code ({_first_line(error)}); it is not opened. Ask for safetensors, or build "
                 "the module yourself and give it to nissl.load"
             )
-        return InputError(f"{str(path)!r} is no model; give a folder with safetensors, a specimen, a hub id or a torch.nn.Module")
+        return InputError(
+            f"{str(path)!r} is no model; give a folder with safetensors, a specimen, a hub id or a torch.nn.Module"
+        )
     return InputError(
         f"{str(path)!r} holds weights without a network; build the module, load the weights with torch.load(..., weights_only=True), and "
         "give the module to nissl.load"
@@ -186,7 +190,9 @@ def _device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {str(device)!r} cannot be used: {_first_line(error)}; 'auto' and 'cpu' always can") from None
+        raise InputError(
+            f"device {str(device)!r} cannot be used: {_first_line(error)}; 'auto' and 'cpu' always can"
+        ) from None
     return chosen
 
 
@@ -203,4 +209,6 @@ def _check_classes(model: Model) -> None:
     """A list of names that is too short or too long would put wrong names on the classes."""
     last = next((m for m in reversed(list(model.module.modules())) if isinstance(m, nn.Linear)), None)
     if model.classes and last is not None and model.kind != "text" and last.out_features < len(model.classes):
-        raise InputError(f"{len(model.classes)} class names for a network whose last layer has {last.out_features} outputs")
+        raise InputError(
+            f"{len(model.classes)} class names for a network whose last layer has {last.out_features} outputs"
+        )

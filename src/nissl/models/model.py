@@ -76,12 +76,14 @@ class Model:
     def config(self) -> Any:
         """Configuration of the text or vision model, where the module has one."""
         config = getattr(self.module, "config", None)
-        return config.get_text_config() if hasattr(config, "get_text_config") else config
+        return config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
 
     @property
     def context_length(self) -> int | None:
         """The most tokens a prompt may have; None where nothing limits it."""
-        return next((n for k in ("max_position_embeddings", "n_positions") if (n := getattr(self.config, k, None))), None)
+        return next(
+            (n for k in ("max_position_embeddings", "n_positions") if (n := getattr(self.config, k, None))), None
+        )
 
     @property
     def vocabulary_size(self) -> int | None:
@@ -91,7 +93,11 @@ class Model:
     @property
     def pad_id(self) -> int:
         """The token id that fills up short prompts; it is masked, so any valid id serves."""
-        for owner, key in ((self.tokenizer, "pad_token_id"), (self.config, "pad_token_id"), (self.tokenizer, "eos_token_id")):
+        for owner, key in (
+            (self.tokenizer, "pad_token_id"),
+            (self.config, "pad_token_id"),
+            (self.tokenizer, "eos_token_id"),
+        ):
             value = getattr(owner, key, None)
             if isinstance(value, int) and 0 <= value < (self.vocabulary_size or value + 1):
                 return value
@@ -103,8 +109,8 @@ class Model:
         Parameters
         ----------
         inputs
-            Text, token ids, a PIL image, an array `(y, x, channel)`, a path, a floating-point tensor as the network takes it, a mapping of
-            tensors, or a list of these. `Inputs` pass through.
+            Text, token ids, a PIL image, an array `(y, x, channel)`, a path, a floating-point tensor as the network
+            takes it, a mapping of tensors, or a list of these. `Inputs` pass through.
 
         Raises
         ------
@@ -120,7 +126,9 @@ class Model:
         return prepare(self, inputs)
 
     def is_single(self, inputs: Any) -> bool:
-        """Whether `inputs` is one sample (a text, a picture, a prompt's ids) and not a batch, so that results need no sample axis."""
+        """Whether `inputs` is one sample (a text, a picture, a prompt's ids) and not a batch, so that results need no
+        sample axis.
+        """
         return is_single(self, inputs)
 
     def batches(self, inputs: Any, batch_size: int) -> Iterator[Inputs]:
@@ -161,8 +169,8 @@ class Model:
 
         Returns
         -------
-        With a tokenizer the text (prompt and continuation), a list for a list; else token ids `(sample, position)`, prompts padded on
-        the left.
+        With a tokenizer the text (prompt and continuation), a list for a list; else token ids `(sample, position)`,
+        prompts padded on the left.
 
         Raises
         ------
@@ -177,7 +185,9 @@ class Model:
         return texts[0] if isinstance(prompts, str) else texts
 
     def generate_ids(self, prompts: Any, max_new_tokens: int) -> list[list[int]]:
-        """Prompts with their greedy continuation as token ids, without padding, up to and with the end-of-text token."""
+        """Prompts with their greedy continuation as token ids, without padding, up to and with the end-of-text
+        token.
+        """
         ready = self.prepare(prompts)
         out = self._continued(ready, max_new_tokens)
         width = ready.main.shape[1]
@@ -288,4 +298,3 @@ def _config_classes(module: nn.Module) -> list[str] | None:
     if not names or "Classification" not in type(module).__name__:
         return None
     return [names[i] for i in sorted(names)]
-

@@ -31,7 +31,7 @@ def replace_main(output: Any, tensor: Tensor) -> Any:
         return tensor
     place = _place(output)
     if isinstance(output, Mapping):
-        changed = type(output)(**output)
+        changed: Any = type(output)(**output)
         changed[place] = tensor
         return changed
     items = [tensor if i == place else item for i, item in enumerate(output)]

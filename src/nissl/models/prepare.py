@@ -1,4 +1,6 @@
-"""From what a person holds (text, token ids, a picture, an array, a path, a batch of these) to what the network takes."""
+"""From what a person holds (text, token ids, a picture, an array, a path, a batch of these) to what the network
+takes.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def split_samples(model: Model, inputs: Any) -> Iterable[Any]:
     if isinstance(inputs, DataLoader):
         return _rows(inputs)
     if not isinstance(inputs, Iterable):
-        raise InputError(f"{type(inputs).__name__} is no corpus; give a list, an array, a generator or a data loader of samples")
+        raise InputError(
+            f"{type(inputs).__name__} is no corpus; give a list, an array, a generator or a data loader of samples"
+        )
     return inputs
 
 
@@ -74,7 +78,9 @@ def is_single(model: Model, inputs: Any) -> bool:
 
 
 def _is_network_ready(inputs: Any) -> bool:
-    """A floating-point tensor `(sample, channel, y, x)` is taken as it is; anything else goes through the preparation of pictures."""
+    """A floating-point tensor `(sample, channel, y, x)` is taken as it is; anything else goes through the preparation
+    of pictures.
+    """
     if isinstance(inputs, Tensor):
         return inputs.is_floating_point() and inputs.ndim in (3, 4)
     if isinstance(inputs, np.ndarray):
@@ -111,12 +117,16 @@ def _from_text(model: Model, inputs: Any) -> Inputs:
 
 
 def encode(model: Model, sample: Any, index: int = 0, spare: int = 0) -> list[int]:
-    """The token ids of one prompt, checked: not empty, within the vocabulary, and with `spare` more tokens within the context."""
+    """The token ids of one prompt, checked: not empty, within the vocabulary, and with `spare` more tokens within the
+    context.
+    """
     row = _ids(model, sample, index)
     limit, vocabulary = model.context_length, model.vocabulary_size
     if limit is not None and len(row) + spare > limit:
         more = f" and {spare} to generate" if spare else ""
-        raise InputError(f"prompt {index} has {len(row)} tokens{more}, the context of {model.name!r} holds {limit}; shorten or split it")
+        raise InputError(
+            f"prompt {index} has {len(row)} tokens{more}, the context of {model.name!r} holds {limit}; shorten or split it"
+        )
     if vocabulary is not None and not 0 <= min(row) <= max(row) < vocabulary:
         wrong = min(row) if min(row) < 0 else max(row)
         raise InputError(f"prompt {index} holds token id {wrong}; allowed: 0 to {vocabulary - 1}")

@@ -59,7 +59,9 @@ class Site:
 
 @dataclass(frozen=True)
 class Visit:
-    """One call of one module in the first run: which call it was, and the shapes of its first tensor and of its output."""
+    """One call of one module in the first run: which call it was, and the shapes of its first tensor and of its
+    output.
+    """
 
     module: str
     call: int
@@ -71,9 +73,9 @@ class Visit:
 class Sites(Mapping[str, Site]):
     """All sites of a network, searchable: a mapping from name to `Site`.
 
-    Iterating gives the canonical names in the order of the network, then the module paths. Names that are valid but not listed:
-    `path:in` (a module's input) and `path#k` (its k-th call in one pass). `visits` holds the modules of the first run in the order in which
-    they finished.
+    Iterating gives the canonical names in the order of the network, then the module paths. Names that are valid but not
+    listed: `path:in` (a module's input) and `path#k` (its k-th call in one pass). `visits` holds the modules of the
+    first run in the order in which they finished.
 
     Examples
     --------
@@ -105,7 +107,9 @@ class Sites(Mapping[str, Site]):
         if path in self.modules and (port or call is not None):
             module = self.modules[path]
             if call is not None and module.calls is not None and call >= module.calls:
-                raise InputError(f"site {name!r}: {path!r} runs {module.calls} times in one pass, so #0 to #{module.calls - 1}")
+                raise InputError(
+                    f"site {name!r}: {path!r} runs {module.calls} times in one pass, so #0 to #{module.calls - 1}"
+                )
             return replace(
                 module,
                 name=name,

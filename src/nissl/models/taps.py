@@ -1,7 +1,7 @@
 """Taps: the one way to read or change activity while a network runs.
 
-A tap is a forward hook that acts only in the thread that set it, sees its site in the layout that `Site.dims` names, and is removed when
-its block ends, however it ends. The network is never rewritten: its figures are its own.
+A tap is a forward hook that acts only in the thread that set it, sees its site in the layout that `Site.dims` names,
+and is removed when its block ends, however it ends. The network is never rewritten: its figures are its own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ _CHANNELS_FIRST = (
 
 
 class StopForward(BaseException):
-    """Raised inside a tap to end the forward pass; `run_until` catches it. Not an `Exception`, so that no model swallows it."""
+    """Raised inside a tap to end the forward pass; `run_until` catches it. Not an `Exception`, so that no model
+    swallows it.
+    """
 
 
 @contextmanager
@@ -46,8 +48,8 @@ def tap(model: Model, taps: Mapping[str, TapFunction]) -> Iterator[None]:
     model
         The network.
     taps
-        For each site name a function `(value, site) -> tensor or None`. `value` has the axes `site.dims`; a returned tensor takes its
-        place, None leaves it.
+        For each site name a function `(value, site) -> tensor or None`. `value` has the axes `site.dims`; a returned
+        tensor takes its place, None leaves it.
 
     Raises
     ------
@@ -80,10 +82,14 @@ def run_until(model: Model, inputs: Inputs, taps: Mapping[str, TapFunction]) -> 
         A site whose module does not run in the pass.
     """
     model.trace(inputs)
-    missing = {name: 1 if model.sites[name].call is not None else model.sites[name].calls for name in taps}
+    missing: dict[str, int] = {
+        name: 1 if model.sites[name].call is not None else model.sites[name].calls or 0 for name in taps
+    }
     never = [name for name, calls in missing.items() if not calls]
     if never:
-        raise ModelError(f"site {never[0]!r} is never reached: its module does not run in a forward pass of this network")
+        raise ModelError(
+            f"site {never[0]!r} is never reached: its module does not run in a forward pass of this network"
+        )
 
     def watched(name: str) -> TapFunction:
         def fn(value: Tensor, site: Site) -> Tensor | None:
@@ -101,12 +107,16 @@ def run_until(model: Model, inputs: Inputs, taps: Mapping[str, TapFunction]) -> 
         except StopForward:
             return
     late = next(name for name, calls in missing.items() if calls)
-    raise ModelError(f"site {late!r} was not reached in this pass, though it was in the first one; record it alone, or inside the branch")
+    raise ModelError(
+        f"site {late!r} was not reached in this pass, though it was in the first one; record it alone, or inside the branch"
+    )
 
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Let no tap of this thread fire while the block runs: for a look at the network as it is, inside somebody's intervention."""
+    """Let no tap of this thread fire while the block runs: for a look at the network as it is, inside somebody's
+    intervention.
+    """
     before = getattr(_state, "muted", False)
     _state.muted = True
     try:
@@ -120,7 +130,12 @@ def axes(site: Site, value: Tensor, module: nn.Module | None = None) -> tuple[st
     if site.dims is not None and len(site.dims) == value.dim():
         return site.dims
     if site.name == "logits":
-        named = {1: ("sample",), 2: ("sample", "class"), 3: ("sample", "position", "class"), 4: ("sample", "class", "y", "x")}
+        named = {
+            1: ("sample",),
+            2: ("sample", "class"),
+            3: ("sample", "position", "class"),
+            4: ("sample", "class", "y", "x"),
+        }
     else:
         third = ("sample", "unit", "time") if isinstance(module, _CHANNELS_FIRST) else ("sample", "position", "unit")
         named = {0: (), 1: ("sample",), 2: ("sample", "unit"), 3: third, 4: ("sample", "unit", "y", "x")}
@@ -147,9 +162,9 @@ def _install(model: Model, site: Site, fn: TapFunction) -> Callable[[], None]:
             lambda _, args, kwargs: _edit_input(args, kwargs, fire, site) if mine() else None, with_kwargs=True
         )
     elif site.port == "heads":
-        heads = model.module.config.get_text_config().num_attention_heads  # type: ignore[union-attr]
+        heads = model.config.num_attention_heads
         handle = module.register_forward_hook(
-            lambda m, args, output: _edit_heads(m, args[0], output, heads, fire) if mine() else None
+            lambda m, args, output: _edit_heads(m, args[0], output, heads, fire)  # type: ignore[arg-type] if mine() else None
         )
     else:
         handle = module.register_forward_hook(
@@ -190,12 +205,16 @@ class _CallCounter:
 def _edit_output(output: Any, fire: Callable[[Tensor], Tensor | None], site: Site) -> Any:
     value = main_tensor(output)
     if value is None:
-        raise ModelError(f"site {site.name!r} gives no tensor but {type(output).__name__}; choose a module inside or around it")
+        raise ModelError(
+            f"site {site.name!r} gives no tensor but {type(output).__name__}; choose a module inside or around it"
+        )
     replaced = fire(value)
     return None if replaced is None else replace_main(output, replaced)
 
 
-def _edit_input(args: tuple, kwargs: dict, fire: Callable[[Tensor], Tensor | None], site: Site) -> tuple[tuple, dict] | None:
+def _edit_input(
+    args: tuple, kwargs: dict, fire: Callable[[Tensor], Tensor | None], site: Site
+) -> tuple[tuple, dict] | None:
     place = next((i for i, a in enumerate(args) if isinstance(a, Tensor)), None)
     if place is not None:
         replaced = fire(args[place])
@@ -211,7 +230,8 @@ def _edit_heads(
     module: nn.Module, mixed: Tensor, output: Tensor, heads: int, fire: Callable[[Tensor], Tensor | None]
 ) -> Tensor | None:
     """What each head writes: its slice of the mixed values times its slice of the output projection."""
-    weight = module.weight if type(module).__name__ == "Conv1D" else module.weight.T  # (head * unit in, unit out)
+    matrix: Any = module.weight
+    weight = matrix if type(module).__name__ == "Conv1D" else matrix.T  # (head * unit in, unit out)
     split = mixed.unflatten(-1, (heads, -1))
     each = torch.einsum("...hd,hdu->...hu", split, weight.unflatten(0, (heads, -1)).to(split.dtype))
     replaced = fire(each)
@@ -224,5 +244,5 @@ def check_called_once(site: Site) -> None:
     if site.call is None and (site.calls or 1) > 1:
         raise InputError(
             f"site {site.name!r} runs {site.calls} times in one pass; say which: {site.name + '#0'!r} to "
-            f"{site.name + f'#{site.calls - 1}'!r}"
+            f"{f'{site.name}#{(site.calls or 1) - 1}'!r}"
         )

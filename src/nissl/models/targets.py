@@ -45,7 +45,9 @@ class Target:
         scores = class_scores(output, inputs)
         count, index = scores.shape[-1], self.index.to(scores.device)
         if int(index.max()) >= count or int(index.min()) < -count:
-            raise InputError(f"class {int(index.abs().max())} does not exist; the output has {count}, so 0 to {count - 1}")
+            raise InputError(
+                f"class {int(index.abs().max())} does not exist; the output has {count}, so 0 to {count - 1}"
+            )
         return scores.gather(-1, (index % count)[:, None])[:, 0]
 
     def take(self, rows: slice | Tensor) -> Target:
@@ -61,7 +63,8 @@ def resolve_target(model: Model, target: Any, inputs: Inputs) -> list[Target]:
     model, inputs
         The network and the batch whose output is to be explained.
     target
-        - a class name, or an index: that class for every sample (for language models: the next token, a string or an id, read at each
+        - a class name, or an index: that class for every sample (for language models: the next token, a string or an
+          id, read at each
           sample's last real position);
         - an integer array or tensor of shape `(sample,)`: each sample's own class;
         - a callable from the module's output to a scalar a sample;
@@ -71,14 +74,15 @@ def resolve_target(model: Model, target: Any, inputs: Inputs) -> list[Target]:
     Raises
     ------
     UnknownNameError, InputError
-        No such class (with the nearest names), an index out of range, an array of the wrong length, an output without classes.
+        No such class (with the nearest names), an index out of range, an array of the wrong length, an output without
+        classes.
     """
     if isinstance(target, list | tuple):
         if not target:
             raise InputError("an empty list of targets; name at least one class")
         return [one for t in target for one in resolve_target(model, t, inputs)]
     if callable(target):
-        return [Target(getattr(target, "__name__", "target"), function=target)]
+        return [Target(getattr(target, "__name__", "target"), function=target)]  # type: ignore[arg-type]
     if target is None:
         with torch.no_grad(), model.evaluating():
             top = class_scores(model.forward(inputs), inputs).argmax(-1)
@@ -86,7 +90,9 @@ def resolve_target(model: Model, target: Any, inputs: Inputs) -> list[Target]:
     if isinstance(target, Tensor | np.ndarray) and np.ndim(target) == 1:
         index = torch.as_tensor(target, device=inputs.main.device)
         if len(index) != inputs.n or index.is_floating_point():
-            raise InputError(f"{len(index)} targets of type {index.dtype} for {inputs.n} samples; give one integer a sample")
+            raise InputError(
+                f"{len(index)} targets of type {index.dtype} for {inputs.n} samples; give one integer a sample"
+            )
         return [_from_index(model, index.long())]
     single = _index(model, target.item() if isinstance(target, Tensor | np.generic | np.ndarray) else target)
     return [_from_index(model, torch.full((inputs.n,), single, device=inputs.main.device))]
@@ -102,7 +108,9 @@ def class_scores(output: Any, inputs: Inputs) -> Float[Tensor, "sample class"]:
         last = (inputs.lengths - 1).to(scores.device) if inputs.mask is None else _last_real(inputs.mask)
         return scores[torch.arange(len(scores), device=scores.device), last]
     if scores.dim() != 2:
-        raise InputError(f"an output of shape {tuple(scores.shape)} has no one score a class; give a callable on the output as target")
+        raise InputError(
+            f"an output of shape {tuple(scores.shape)} has no one score a class; give a callable on the output as target"
+        )
     return scores
 
 
@@ -118,7 +126,9 @@ def _from_index(model: Model, index: Int[Tensor, "sample"]) -> Target:
 
 def _checked(value: Any) -> Tensor:
     if not isinstance(value, Tensor):
-        raise InputError(f"the target returned {type(value).__name__}; it must return a tensor with one number a sample")
+        raise InputError(
+            f"the target returned {type(value).__name__}; it must return a tensor with one number a sample"
+        )
     value = value[None] if value.dim() == 0 else value
     if value.dim() != 1:
         raise InputError(f"the target returned shape {tuple(value.shape)}; it must return one number a sample")

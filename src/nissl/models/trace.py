@@ -34,7 +34,7 @@ def trace(model: Model, inputs: Inputs) -> None:
     visits: list[Visit] = []
     handles = []
 
-    def watch(path: str):  # noqa: ANN202
+    def watch(path: str):
         def hook(module: torch.nn.Module, args: tuple, output: object) -> None:
             value, given = main_tensor(output), main_tensor(args)
             visits.append(

@@ -1,4 +1,6 @@
-"""Grad-CAM (Selvaraju et al. 2017): its claims on EfficientNet-Lite0 and on drawn scenes, where the truth about objects is known."""
+"""Grad-CAM (Selvaraju et al. 2017): its claims on EfficientNet-Lite0 and on drawn scenes, where the truth about objects
+is known.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,11 @@ def _discriminates_shapes(seeds: Sequence[int]) -> Outcome:
     against_other = ev.measure("mass inside", np.concatenate(inside), np.concatenate(other), seed=seeds[0])
     against_permuted = ev.measure("mass inside", np.concatenate(inside), np.concatenate(permuted), seed=seeds[0])
     holds = all(m.value > 2 * m.control and m.apart for m in (against_other, against_permuted))
-    return Outcome(against_other.value, {"map of the other class": against_other.control, "permuted weights": against_permuted.control}, holds)
+    return Outcome(
+        against_other.value,
+        {"map of the other class": against_other.control, "permuted weights": against_permuted.control},
+        holds,
+    )
 
 
 def _permuted_alpha(model: Model, x: Tensor, target: np.ndarray, seed: int) -> np.ndarray:
@@ -120,14 +126,22 @@ def _discriminates_photographs(seeds: Sequence[int]) -> Outcome:
 def _equals_cam(seeds: Sequence[int]) -> Outcome:
     worst, control = 0.0, np.inf
     for model, head, site, x in (
-        (_efficientnet(), "_fc", "_avg_pooling:in", torch.cat([_efficientnet().prepare(photo(p)).main for p in PHOTOS])),
+        (
+            _efficientnet(),
+            "_fc",
+            "_avg_pooling:in",
+            torch.cat([_efficientnet().prepare(photo(p)).main for p in PHOTOS]),
+        ),
         *((_network(s), "head", "pool:in", scene_input(scenes(40, seed=s).images)) for s in seeds),
     ):
         activity = nissl.record(model, x, site, progress=False)[site].values
-        weight = model.module.get_submodule(head).weight.detach().numpy()
+        weight = model.module.get_parameter(f"{head}.weight").detach().numpy()
         for index in (1, 3):
             ours = grad_cam_raw(model, x, index, site)
-            cam, wrong = (np.einsum("k,nkyx->nyx", weight[i], activity).clip(min=0) / activity[0, 0].size for i in (index, index + 1))
+            cam, wrong = (
+                np.einsum("k,nkyx->nyx", weight[i], activity).clip(min=0) / activity[0, 0].size
+                for i in (index, index + 1)
+            )
             worst = max(worst, float(np.abs(ours - cam).max() / np.abs(cam).max()))
             control = min(control, float(np.abs(ours - wrong).max() / np.abs(cam).max()))
     return Outcome(worst, control, worst < 1e-5 < control)
@@ -142,38 +156,73 @@ def grad_cam_raw(model: Model, x: Tensor, target: object, site: str) -> np.ndarr
         return grad_cam(model, x, target, site, upsample=False).values
 
 
-@PAPER.claim(
-    "localises without ever having seen a box: better than saliency, than a box in the middle, and than random weights (scenes)",
-    paper_value="top-1 localisation error 56.51% against 61.12% for backpropagation (VGG-16)",
-    threshold="rate of boxes with IoU of 0.5 or more, and of hits in the pointing game, above all three controls, paired 95% intervals",
-    seeds=3,
-)
-def _localises(seeds: Sequence[int]) -> Outcome:
+@lru_cache(maxsize=1)
+def _found(seeds: tuple[int, ...]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """For pictures of one object: whether each method's box, and its maximum, find it."""
     boxes: dict[str, list[np.ndarray]] = {"grad_cam": [], "saliency": [], "random weights": [], "centre": []}
-    points: dict[str, list[np.ndarray]] = {"grad_cam": [], "saliency": [], "random weights": []}
+    boxes |= {"grad_cam at half of the maximum": [], "saliency at half of the maximum": []}
+    points: dict[str, list[np.ndarray]] = {"grad_cam": [], "saliency": [], "random weights": [], "chance": []}
     for seed in seeds:
         pictures = scenes(200, seed=seed, n_objects=(1, 1))
         x, target = scene_input(pictures.images), pictures.objects["shape"].map(SHAPES.index).to_numpy()
         model = _network(seed)
+        truth = pictures.boxes[:, 0]
+        within = _box_masks(truth, 64)
         maps = {
             "grad_cam": _maps(model, x, target),
             "saliency": attribute(model, x, target, "saliency").values,
             "random weights": _maps(ev.randomised(model, seed=seed), x, target),
         }
         for name, found in maps.items():
-            hit = ev.localise(found, pictures.boxes[:, 0])
+            hit = ev.localise(found, truth)
             boxes[name].append(hit.values)
-            points[name].append(ev.pointing_game(found, pictures.masks[:, 0]).values)
+            points[name].append(ev.pointing_game(found, within).values)
+        for name in ("grad_cam", "saliency"):
+            boxes[f"{name} at half of the maximum"].append(ev.localise(maps[name], truth, threshold=0.5).values)
         boxes["centre"].append(hit.control_values)
-    rates = {name: np.concatenate(v) for name, v in boxes.items()}
-    hits = {name: np.concatenate(v) for name, v in points.items()}
-    beats = [ev.measure("boxes", rates["grad_cam"], rates[c]).difference_low > 0 for c in ("saliency", "random weights", "centre")]
-    beats += [ev.measure("points", hits["grad_cam"], hits[c]).difference_low > 0 for c in ("saliency", "random weights")]
-    return Outcome(
-        {"boxes": rates["grad_cam"].mean(), "pointing": hits["grad_cam"].mean()},
-        {**{f"boxes, {c}": rates[c].mean() for c in rates if c != "grad_cam"}, **{f"pointing, {c}": hits[c].mean() for c in hits if c != "grad_cam"}},
-        all(beats),
-    )
+        points["chance"].append(ev.pointing_game(maps["grad_cam"], within).control_values)
+    return {k: np.concatenate(v) for k, v in boxes.items()}, {k: np.concatenate(v) for k, v in points.items()}
+
+
+def _box_masks(boxes: np.ndarray, size: int) -> np.ndarray:
+    place = np.arange(size) + 0.5
+    left, top, right, bottom = boxes.T[:, :, None]
+    across, down = (place > left) & (place < right), (place > top) & (place < bottom)
+    return down[:, :, None] & across[:, None, :]
+
+
+@PAPER.claim(
+    "points at the object: the map's maximum lies in the object's box (scenes)",
+    paper_value="pointing game: 70.58% against 60.30% for c-MWP (with the possibility to reject)",
+    threshold="rate of hits above random weights and above maps moved at random, paired 95% intervals",
+    seeds=3,
+)
+def _points(seeds: Sequence[int]) -> Outcome:
+    _, hits = _found(tuple(seeds))
+    controls = {c: hits[c] for c in ("random weights", "chance")}
+    beats = [ev.measure("points", hits["grad_cam"], c).difference_low > 0 for c in controls.values()]
+    note = f"saliency points right in {hits['saliency'].mean():.0%} of these noiseless drawings"
+    return Outcome(hits["grad_cam"].mean(), {name: c.mean() for name, c in controls.items()}, all(beats), note)
+
+
+@PAPER.claim(
+    "localises without boxes better than saliency: boxes at 15% of the maximum (scenes)",
+    paper_value="top-1 localisation error 56.51% against 61.12% for backpropagation (VGG-16)",
+    threshold="rate of boxes with IoU of 0.5 or more above saliency, above a box in the middle and above random weights, paired 95% intervals",
+    seeds=3,
+    expected=False,
+    note=(
+        "does not hold at this size: a unit of the last map sees 31 of 64 pixels while an object has about 20, so that 15% of the maximum "
+        "reaches far past the object; and drawings have no noise for a gradient to pick up"
+    ),
+)
+def _localises(seeds: Sequence[int]) -> Outcome:
+    rates, _ = _found(tuple(seeds))
+    controls = {c: rates[c] for c in ("saliency", "centre", "random weights")}
+    beats = [ev.measure("boxes", rates["grad_cam"], c).difference_low > 0 for c in controls.values()]
+    half = {n: rates[f"{n} at half of the maximum"].mean() for n in ("grad_cam", "saliency")}
+    note = f"at half of the maximum: Grad-CAM {half['grad_cam']:.0%}, saliency {half['saliency']:.0%}"
+    return Outcome(rates["grad_cam"].mean(), {name: c.mean() for name, c in controls.items()}, all(beats), note)
 
 
 @PAPER.claim(
@@ -184,7 +233,13 @@ def _localises(seeds: Sequence[int]) -> Outcome:
 )
 def _faithful(seeds: Sequence[int]) -> Outcome:
     values: dict[str, list[np.ndarray]] = {"grad_cam": [], "guided": [], "random weights": []}
-    cases = [(_efficientnet(), torch.cat([_efficientnet().prepare(photo(p)).main for p in PHOTOS]), _indices(PHOTOS.values()))]
+    cases = [
+        (
+            _efficientnet(),
+            torch.cat([_efficientnet().prepare(photo(p)).main for p in PHOTOS]),
+            _indices(PHOTOS.values()),
+        )
+    ]
     for seed in seeds:
         pictures = scenes(60, seed=seed, n_objects=(2, 2))
         cases.append((_network(seed), scene_input(pictures.images), _asked_objects(pictures)[0]))
@@ -215,8 +270,9 @@ def _indices(names: object) -> np.ndarray:
 @PAPER.claim(
     "robust to adversarial noise: the class is flipped, its map stays (EfficientNet-Lite0)",
     paper_value="the original classes are still localised though the network is sure that they are absent",
-    threshold="mean IoU of the brightest fifth before and after > 0.6, and above that with a random class",
+    threshold="mean IoU of the regions above 15% of the maximum, before and after, > 0.6, and above that with the map of a random class",
     seeds=3,
+    note="the attack raises an absent class, as in the paper; one that pushes the seen class itself down does change its map",
 )
 def _robust(seeds: Sequence[int]) -> Outcome:
     model = _efficientnet()
@@ -225,31 +281,37 @@ def _robust(seeds: Sequence[int]) -> Outcome:
         seen = model(x).argmax(1)
     kept, random = [], []
     for seed in seeds:
-        attacked = _pgd(model, x, seen, seed)
+        absent = torch.randint(0, 1000, (len(x),), generator=torch.Generator().manual_seed(10_000 + seed))
+        attacked = _pgd(model, x, absent, seed)
         with torch.no_grad():
-            flipped = (model(attacked).argmax(1) != seen).numpy()
+            flipped = (model(attacked).argmax(1) == absent).numpy()
         before, after = (_brightest(_maps(model, v, seen)) for v in (x, attacked))
         classes = torch.randint(0, 1000, (len(x),), generator=torch.Generator().manual_seed(seed))
         other = _brightest(_maps(model, attacked, classes))
         kept.append(_overlap(before, after)[flipped])
         random.append(_overlap(before, other)[flipped])
     found = ev.measure("IoU", np.concatenate(kept), np.concatenate(random), seed=seeds[0])
-    return Outcome(found.value, found.control, found.value > 0.6 and found.difference_low > 0, f"{found.n} of {len(x) * len(seeds)} classes flipped")
+    return Outcome(
+        found.value,
+        found.control,
+        found.value > 0.6 and found.difference_low > 0,
+        f"{found.n} of {len(x) * len(seeds)} classes flipped",
+    )
 
 
-def _pgd(model: Model, x: Tensor, label: Tensor, seed: int, epsilon: float = 2 / 128, steps: int = 10) -> Tensor:
-    """Projected gradient ascent on the loss of the class seen, within two grey levels (Madry et al. 2018)."""
-    start = (torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1) * epsilon
-    noise = start
+def _pgd(model: Model, x: Tensor, absent: Tensor, seed: int, epsilon: float = 2 / 128, steps: int = 20) -> Tensor:
+    """Projected gradient steps towards a class that is not there, within two grey levels (Madry et al. 2018)."""
+    noise = (torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1) * epsilon
     for _ in range(steps):
         noise = noise.detach().requires_grad_()
-        loss = nn.functional.cross_entropy(model(x + noise), label)
-        noise = (noise + epsilon / 4 * torch.autograd.grad(loss, noise)[0].sign()).clamp(-epsilon, epsilon)
+        loss = nn.functional.cross_entropy(model(x + noise), absent)
+        noise = (noise - epsilon / 4 * torch.autograd.grad(loss, noise)[0].sign()).clamp(-epsilon, epsilon)
     return (x + noise).detach()
 
 
-def _brightest(maps: np.ndarray, share: float = 0.2) -> np.ndarray:
-    return maps > np.quantile(maps.reshape(len(maps), -1), 1 - share, axis=1)[:, None, None]
+def _brightest(maps: np.ndarray, threshold: float = 0.15) -> np.ndarray:
+    """The region that the paper localises by: what exceeds 15% of the map's maximum."""
+    return maps > threshold * maps.max((1, 2), keepdims=True)
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -263,7 +325,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     seeds=3,
 )
 def _shows_bias(seeds: Sequence[int]) -> Outcome:
-    pair, grounds = ("circle", "square"), ("grass", "bricks")
+    pair, grounds = ("circle", "cross"), ("grass", "bricks")
     on_ground: dict[str, list[np.ndarray]] = {"biased": [], "balanced": []}
     accuracy: dict[str, list[float]] = {"biased": [], "balanced": []}
     for seed in seeds:
@@ -271,8 +333,8 @@ def _shows_bias(seeds: Sequence[int]) -> Outcome:
         test = scenes(200, seed=77_000 + seed, **common)
         x, target = scene_input(test.images), test.objects["shape"].map(pair.index).to_numpy()
         for name, tie in (("biased", dict(zip(pair, grounds, strict=True))), ("balanced", None)):
-            train = scenes(2500, seed=55_000 + seed, background_given_shape=tie, bias=1.0, **common)
-            module = train_scene_classifier(train, train.shape_labels(pair), epochs=4, seed=seed)
+            train = scenes(5000, seed=55_000 + seed, background_given_shape=tie, bias=1.0, **common)
+            module = train_scene_classifier(train, train.shape_labels(pair), seed=seed)
             model = nissl.load(module, classes=list(pair))
             with torch.no_grad():
                 guess = model(x).argmax(1).numpy()
@@ -280,19 +342,23 @@ def _shows_bias(seeds: Sequence[int]) -> Outcome:
             # The class that the network decides for: what did it look at?
             inside = ev.energy_inside(_maps(model, x, guess), test.masks[:, 0]).values
             on_ground[name].append(1 - inside)
-    found = ev.measure("mass on the background", *(np.concatenate(on_ground[n]) for n in ("biased", "balanced")), seed=seeds[0])
+    found = ev.measure(
+        "mass on the background", *(np.concatenate(on_ground[n]) for n in ("biased", "balanced")), seed=seeds[0]
+    )
     note = f"accuracy on unbiased pictures {np.mean(accuracy['biased']):.2f} biased, {np.mean(accuracy['balanced']):.2f} balanced"
     return Outcome(found.value, found.control, found.value > found.control and found.apart, note)
 
 
 class _Answerer(nn.Module):
-    """Answers 'what colour is the ...?': a convolutional trunk whose channels the question scales and shifts, pooling, a linear head."""
+    """Answers 'what colour is the ...?': a convolutional trunk whose channels the question scales and shifts, pooling,
+    a linear head.
+    """
 
     def __init__(self, questions: int, answers: int, width: int = 64) -> None:
         super().__init__()
         from nissl.specimens._scene_classifier import scene_network
 
-        self.trunk = scene_network(1).features
+        self.trunk: nn.Module = scene_network(1).get_submodule("features")
         self.film = nn.Linear(questions, 2 * width)
         self.mix = nn.Conv2d(width, width, 1)
         self.act = nn.ReLU()
@@ -330,7 +396,12 @@ def _answers_move(seeds: Sequence[int]) -> Outcome:
     on_other = ev.measure("mass", np.concatenate(asked), np.concatenate(others), seed=seeds[0])
     moved = ev.measure("mass", np.concatenate(asked), np.concatenate(elsewhere), seed=seeds[0])
     holds = all(m.value > m.control and m.apart for m in (on_other, moved))
-    return Outcome(on_other.value, {"other object": on_other.control, "other question": moved.control}, holds, f"{np.mean(right):.0%} of answers are right")
+    return Outcome(
+        on_other.value,
+        {"other object": on_other.control, "other question": moved.control},
+        holds,
+        f"{np.mean(right):.0%} of answers are right",
+    )
 
 
 _COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")

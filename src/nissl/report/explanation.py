@@ -21,7 +21,16 @@ from tqdm import tqdm
 
 import nissl
 from nissl import specimens
-from nissl.attribution import ChannelText, attribute, channel_importance, channel_text, exemplars, grad_cam, guided_grad_cam, methods
+from nissl.attribution import (
+    ChannelText,
+    attribute,
+    channel_importance,
+    channel_text,
+    exemplars,
+    grad_cam,
+    guided_grad_cam,
+    methods,
+)
 from nissl.errors import InputError, ModelError, unknown
 from nissl.evaluation import Agreement, Curve, agreement, deletion, insertion, weight_randomisation
 from nissl.interventions import Ablate, intervene
@@ -53,7 +62,8 @@ class Channels:
     text
         The sentence.
     ablated, ablated_control
-        Drop of the score when the supporting channels are set to zero, and when as many other channels of like activity are (one number a draw).
+        Drop of the score when the supporting channels are set to zero, and when as many other channels of like activity
+        are (one number a draw).
     """
 
     table: pd.DataFrame
@@ -91,7 +101,9 @@ class Explanation:
         """One sentence in plain words, from the measured numbers."""
         top = self.classes.iloc[0]
         share, area = self.where["inside"], self.where["area"]
-        tested = "and the tests below bear that out" if self._stands else "but the tests below do not fully bear that out"
+        tested = (
+            "and the tests below bear that out" if self._stands else "but the tests below do not fully bear that out"
+        )
         leader = f"{self.model} takes this for {_article(self.target)} ({_percent(self._probability(self.target))})"
         if self.target != top["class"]:
             leader = f"{self.model} takes this for {_article(top['class'])}; for {_article(self.target)} ({_percent(self._probability(self.target))})"
@@ -101,7 +113,10 @@ class Explanation:
     def _stands(self) -> bool:
         """The map beats nearly all of its uninformed copies, and depends on what the network learned."""
         name = next(iter(self.methods))
-        return min(self.deletion[name].beats, self.insertion[name].beats) >= 0.9 and float(self.randomised["similarity"][-1].mean()) < 0.5
+        return (
+            min(self.deletion[name].beats, self.insertion[name].beats) >= 0.9
+            and float(self.randomised["similarity"][-1].mean()) < 0.5
+        )
 
     def _probability(self, name: str) -> float:
         rows = self.classes.loc[self.classes["class"] == name, "probability"]
@@ -153,7 +168,9 @@ class Explanation:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self.to_html(), encoding="utf-8")
         except OSError as error:
-            raise InputError(f"the report cannot be written to {str(path)!r}: {error.strerror}; choose another place") from error
+            raise InputError(
+                f"the report cannot be written to {str(path)!r}: {error.strerror}; choose another place"
+            ) from error
         return path
 
     def plot(self) -> Figure:
@@ -244,7 +261,12 @@ def explain(
             rising = {n: insertion(model, photo, m, chosen, **options) for n, m in compared.items()}
             agreed = agreement({n: m.values[None] for n, m in compared.items()}, seed=seed)
         with step("random weights"):
-            scrambled = weight_randomisation(model, lambda m: grad_cam(m, photo, chosen, main.attrs["site"]).values[None], layers=_stages(model), seed=seed)
+            scrambled = weight_randomisation(
+                model,
+                lambda m: grad_cam(m, photo, chosen, main.attrs["site"]).values[None],
+                layers=_stages(model),
+                seed=seed,
+            )
     frame = (inputs.frames or [Frame(photo.width, photo.height, 0, 0, photo.width, photo.height)])[0]
     return Explanation(
         photo, frame, title, model.name, classes, chosen, other, maps, _where(main, frame), channels, compared, agreed, falling, rising, scrambled,
@@ -309,7 +331,14 @@ def _compared(model: Model, photo: Image.Image, target: str, method: str, seed: 
     options = {"seed": seed} if method in ("gradient_shap", "kernel_shap", "lime") else {}
     heat = attribute(model, photo, target, method, **options)
     positive = heat.clip(min=0)
-    if method in ("integrated_gradients", "input_x_gradient", "gradient_shap", "deep_lift", "saliency", "guided_backprop"):
+    if method in (
+        "integrated_gradients",
+        "input_x_gradient",
+        "gradient_shap",
+        "deep_lift",
+        "saliency",
+        "guided_backprop",
+    ):
         # These speak of single pixels; a little blur makes them comparable with maps of regions.
         from scipy.ndimage import gaussian_filter
 
@@ -326,23 +355,44 @@ def _channels(model: Model, photo: Image.Image, target: str, title: str, site: s
     contribution = alpha.values * activity.sum(("y", "x")).values
     order = np.argsort(-contribution)
     shown = [*order[:_CHANNELS], *order[::-1][: _CHANNELS // 2][::-1]]
-    table = pd.DataFrame({"unit": shown, "contribution": contribution[shown], "peak": activity.max(("y", "x")).values[shown]})
+    table = pd.DataFrame(
+        {"unit": shown, "contribution": contribution[shown], "peak": activity.max(("y", "x")).values[shown]}
+    )
     others = {name: specimens.photo(name) for name in specimens.photos() if name != title}
     examples = exemplars(model, shown, others, site, k=3)
-    names = {int(u): f"channel {u} (also strong in {_listed(g['picture'].head(2))})" for u, g in examples.groupby("unit")}
+    names = {
+        int(str(u)): f"channel {u} (also strong in {_listed(g['picture'].head(2))})"
+        for u, g in examples.groupby("unit", sort=False)
+    }
     ranked = xr.DataArray(contribution, dims="unit", attrs={"target": target})
     ablated, control = _ablation(model, photo, target, site, activity, order, seed)
-    return Channels(table, activity.isel(unit=shown).assign_coords(unit=shown), examples, channel_text(ranked, names, k=2), ablated, control)
+    return Channels(
+        table,
+        activity.isel(unit=shown).assign_coords(unit=shown),
+        examples,
+        channel_text(ranked, names, k=2),
+        ablated,
+        control,
+    )
 
 
 def _ablation(
-    model: Model, photo: Image.Image, target: str, site: str, activity: xr.DataArray, order: np.ndarray, seed: int, draws: int = 20
+    model: Model,
+    photo: Image.Image,
+    target: str,
+    site: str,
+    activity: xr.DataArray,
+    order: np.ndarray,
+    seed: int,
+    draws: int = 20,
 ) -> tuple[float, np.ndarray]:
-    """What setting the supporting channels to zero costs, and what as many other channels of the nearest mean activity cost."""
+    """What setting the supporting channels to zero costs, and what as many other channels of the nearest mean activity
+    cost.
+    """
     inputs = model.prepare(photo)
     index = model.class_index(target)
 
-    def score(units: Sequence[int]) -> float:
+    def score(units: Any) -> float:
         with torch.no_grad(), model.evaluating(), intervene(model, {site: Ablate(units=list(units))}):
             return float(model(inputs)[0, index])
 
@@ -360,7 +410,9 @@ def _ablation(
 
 
 def _where(heat: xr.DataArray, frame: Frame) -> dict[str, Any]:
-    """Where most of the evidence lies: the smallest set of places that holds half of it, in words and as a box in the photograph."""
+    """Where most of the evidence lies: the smallest set of places that holds half of it, in words and as a box in the
+    photograph.
+    """
     values = np.clip(heat.values, 0, None)
     total = values.sum()
     bright = values >= 0.5 * values.max()
@@ -370,7 +422,9 @@ def _where(heat: xr.DataArray, frame: Frame) -> dict[str, Any]:
     centre_x = float((values.sum(0) * x).sum() / total / frame.width)
     across = "left" if centre_x < 0.4 else "right" if centre_x > 0.6 else "centre"
     down = "upper" if centre_y < 0.4 else "lower" if centre_y > 0.6 else "middle"
-    words = {("middle", "centre"): "in the middle"}.get((down, across), f"in the {down} {across}" if across != "centre" else f"in the {down} part")
+    words = {("middle", "centre"): "in the middle"}.get(
+        (down, across), f"in the {down} {across}" if across != "centre" else f"in the {down} part"
+    )
     if down == "middle" and across != "centre":
         words = f"on the {across}"
     return {
@@ -383,7 +437,9 @@ def _where(heat: xr.DataArray, frame: Frame) -> dict[str, Any]:
 
 def _stages(model: Model, most: int = 5) -> list[str]:
     """A few layers from the output down; the head first."""
-    own = [p for p, m in model.module.named_modules() if p and next(m.parameters(recurse=False), None) is not None][::-1]
+    own = [p for p, m in model.module.named_modules() if p and next(m.parameters(recurse=False), None) is not None][
+        ::-1
+    ]
     return [own[i] for i in np.unique(np.linspace(0, len(own) - 1, min(most, len(own))).astype(int))]
 
 
@@ -394,7 +450,9 @@ def _facts(model: Model, photo: Image.Image, inputs: Any, site: str, seed: int) 
         "Photograph": f"{photo.width} x {photo.height} pixels",
         "Seen by the network": " x ".join(map(str, inputs.main.shape[-2:])) + " pixels",
         "Site of Grad-CAM": site,
-        "Device": f"{model.device}, {torch.get_num_threads()} threads" if model.device.type == "cpu" else str(model.device),
+        "Device": f"{model.device}, {torch.get_num_threads()} threads"
+        if model.device.type == "cpu"
+        else str(model.device),
         "Seed": str(seed),
         "Versions": f"nissl {nissl.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }

@@ -23,7 +23,13 @@ _NAMES = {
 
 def render(explanation: Explanation) -> str:
     """Fill the template; everything it shows is a number, a sentence or a picture made here."""
-    environment = Environment(loader=PackageLoader("nissl.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("nissl.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["percent"] = lambda v: f"{v:.0%}" if v >= 0.01 else "<1%"
     environment.filters["signed"] = lambda v: f"{v:+.2f}".replace("-", "−")
     environment.filters["number"] = lambda v: f"{v:.2f}".replace("-", "−")
@@ -57,28 +63,39 @@ def _map_rows(e: Explanation) -> list[dict[str, Any]]:
         ):
             heat = e.maps[f"{prefix}{key}" if prefix else key]
             uri = None if heat is None else data_uri(kind(e.photo, heat, e.frame))
-            pictures.append({"title": title, "uri": uri, "absent": absent, "alt": f"{title.lower()} {name}, drawn on the photograph"})
+            pictures.append(
+                {
+                    "title": title,
+                    "uri": uri,
+                    "absent": absent,
+                    "alt": f"{title.lower()} {name}, drawn on the photograph",
+                }
+            )
         rows.append({"name": name, "probability": e._probability(name), "pictures": pictures})
     return rows
 
 
 def _channel_cards(e: Explanation) -> list[dict[str, Any]]:
     cards = []
+    examples = e.channels.examples.to_dict("records")
     largest = max(abs(e.channels.table["contribution"]).max(), 1e-9)
-    for row in e.channels.table.itertuples():
-        heat = e.channels.maps.sel(unit=row.unit)
+    for row in e.channels.table.to_dict("records"):
+        heat = e.channels.maps.sel(unit=row["unit"])
         crops = [
             {
-                "uri": data_uri(crop(specimens.photo(str(x.picture)), (x.left, x.top, x.right, x.bottom))),
-                "name": str(x.picture).replace("_", " "),
-                "activity": x.activity,
+                "uri": data_uri(
+                    crop(specimens.photo(str(x["picture"])), (x["left"], x["top"], x["right"], x["bottom"]))
+                ),
+                "name": str(x["picture"]).replace("_", " "),
+                "activity": x["activity"],
             }
-            for x in e.channels.examples[e.channels.examples["unit"] == row.unit].itertuples()
+            for x in examples
+            if x["unit"] == row["unit"]
         ]
         cards.append(
             {
-                "unit": row.unit, "contribution": row.contribution, "width": abs(row.contribution) / largest,
-                "uri": data_uri(overlay(e.photo, heat, e.frame), quality=80), "crops": crops, "peak": row.peak,
+                "unit": row["unit"], "contribution": row["contribution"], "width": abs(row["contribution"]) / largest,
+                "uri": data_uri(overlay(e.photo, heat, e.frame), quality=80), "crops": crops, "peak": row["peak"],
             }
         )  # fmt: skip
     return cards
@@ -128,4 +145,7 @@ def _path(x: np.ndarray, y: np.ndarray, width: float = 240, height: float = 120)
 
 def _randomised(e: Explanation) -> list[dict[str, Any]]:
     similar = e.randomised["similarity"].mean("sample")
-    return [{"layer": str(layer), "value": float(v), "width": max(0.0, float(v))} for layer, v in zip(similar["layer"].values, similar.values, strict=True)]
+    return [
+        {"layer": str(layer), "value": float(v), "width": max(0.0, float(v))}
+        for layer, v in zip(similar["layer"].values, similar.values, strict=True)
+    ]

@@ -22,7 +22,9 @@ _COLOURS = matplotlib.colormaps["inferno"]  # even steps to the eye, and readabl
 
 
 def overlay(photo: Image.Image, heat: xr.DataArray, frame: Frame) -> Image.Image:
-    """A heat map on its photograph: grey where nothing is, glowing where the evidence is, dark outside what the network saw."""
+    """A heat map on its photograph: grey where nothing is, glowing where the evidence is, dark outside what the network
+    saw.
+    """
     scale = min(1.0, _WIDTH / photo.width)
     base = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.LANCZOS)
     grey = np.asarray(base.convert("L").convert("RGB"), dtype=float) / 255
@@ -62,7 +64,9 @@ def framed(photo: Image.Image, frame: Frame, box: dict[str, float] | None = None
 
 def crop(photo: Image.Image, box: tuple[float, float, float, float], side: int = 112) -> Image.Image:
     """A square part of a photograph."""
-    return photo.crop(tuple(round(v) for v in box)).resize((side, side), Image.Resampling.LANCZOS)
+    return photo.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3]))).resize(
+        (side, side), Image.Resampling.LANCZOS
+    )
 
 
 def data_uri(image: Image.Image, quality: int = 86) -> str:
@@ -75,7 +79,11 @@ def data_uri(image: Image.Image, quality: int = 86) -> str:
 def panel(explanation: Explanation) -> Figure:
     """Photograph, Grad-CAM of target and rival, and the counterfactual, side by side."""
     shown = [("photograph", framed(explanation.photo, explanation.frame))]
-    for key, name in (("grad_cam", explanation.target), ("rival_grad_cam", explanation.rival), ("counterfactual", f"against {explanation.target}")):
+    for key, name in (
+        ("grad_cam", explanation.target),
+        ("rival_grad_cam", explanation.rival),
+        ("counterfactual", f"against {explanation.target}"),
+    ):
         heat = explanation.maps[key]
         if heat is not None:
             shown.append((name, overlay(explanation.photo, heat, explanation.frame)))
@@ -94,7 +102,9 @@ def _placed(heat: xr.DataArray, frame: Frame, size: tuple[int, int], scale: floa
     peak = values.max()
     normal = values / peak if peak > 0 else values
     left, top, right, bottom = (round(v * scale) for v in (frame.left, frame.top, frame.right, frame.bottom))
-    part = Image.fromarray((normal * 255).astype(np.uint8)).resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BICUBIC)
+    part = Image.fromarray((normal * 255).astype(np.uint8)).resize(
+        (max(1, right - left), max(1, bottom - top)), Image.Resampling.BICUBIC
+    )
     whole = Image.new("L", size)
     whole.paste(part, (left, top))
     return np.asarray(whole, dtype=float) / 255
@@ -103,5 +113,7 @@ def _placed(heat: xr.DataArray, frame: Frame, size: tuple[int, int], scale: floa
 def _seen(frame: Frame, size: tuple[int, int], scale: float) -> np.ndarray:
     width, height = size
     seen = np.zeros((height, width), dtype=bool)
-    seen[round(frame.top * scale) : round(frame.bottom * scale), round(frame.left * scale) : round(frame.right * scale)] = True
+    seen[
+        round(frame.top * scale) : round(frame.bottom * scale), round(frame.left * scale) : round(frame.right * scale)
+    ] = True
     return seen

