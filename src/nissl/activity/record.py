@@ -99,8 +99,8 @@ def record(
     if size < 1 or generate < 0:
         raise InputError(f"batch_size={size}, generate={generate}; allowed: 1 or more, 0 or more")
     corpus = Corpus.of(model, inputs, generate)
-    first = corpus.first()
-    model.trace(first)
+    if not model.traced:
+        model.trace(corpus.first())
     sites = model.sites.find(at)  # with what the first run showed of them
     for site in sites:
         check_called_once(site)
@@ -281,6 +281,8 @@ def _run(model: Model, corpus: Corpus, question: Question, sink: Sink, *, progre
             sink.write(_one_pass(model, inputs, generated, question, done))
             done += len(chunk)
             bar.update(len(chunk))
+    if done == 0:
+        raise InputError("the corpus is empty; give at least one sample")
     sink.finish()
 
 
@@ -373,10 +375,9 @@ class _Memory:
                 names.name(self.dims[name], array.shape),
                 array.astype(str) if array.dtype == object else array,
             )
-        dataset = xr.Dataset(variables)
-        known = [n for n in ("token", "mask", "generated") if n in dataset]
-        dataset = dataset.set_coords(known).assign_coords(sample=np.arange(self.done))
-        return dataset.assign_coords(position=self.position) if width else dataset
+        known = {n: variables.pop(n) for n in ("token", "mask", "generated") if n in variables}
+        coords = {**known, "sample": np.arange(self.done), **({"position": self.position} if width else {})}
+        return xr.Dataset(variables, coords)
 
 
 def _room(old: np.ndarray | None, new: np.ndarray, rows: int) -> np.ndarray:

@@ -85,7 +85,8 @@ def top_examples(
     if len(sites) != 1:
         raise InputError(f"{at!r} names {len(sites)} sites; top_examples looks at one")
     corpus = Corpus.of(model, inputs)
-    model.trace(corpus.first())
+    if not model.traced:
+        model.trace(corpus.first())
     site = model.sites.find(at)[0]
     check_called_once(site)
     selection = check(None, units, [site] if site.dims else [])

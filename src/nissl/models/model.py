@@ -34,6 +34,8 @@ class Model:
         What turns text or pictures into tensors, or None.
     kind
         What it takes: `text`, `image` or `tensor`.
+    traced
+        Whether a first run has shown the shapes of the sites.
 
     Examples
     --------
@@ -60,7 +62,7 @@ class Model:
         self.main_name = main_parameter(module)
         self.kind: Kind = _kind(module, self.main_name, tokenizer, processor)
         self.sites = Sites.of(module)
-        self._traced = False
+        self.traced = False
 
     @property
     def device(self) -> torch.device:
@@ -259,9 +261,9 @@ class Model:
         """Learn the shapes of all sites from one pass with the first sample; done once."""
         from nissl.models.trace import trace
 
-        if not self._traced:
+        if not self.traced:
             trace(self, self.prepare(inputs)[:1])
-            self._traced = True
+            self.traced = True
 
     def _weights(self) -> Iterator[Tensor]:
         yield from self.module.parameters()

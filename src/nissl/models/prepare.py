@@ -146,7 +146,7 @@ def _ids(model: Model, sample: Any, index: int) -> list[int]:
         raise InputError(f"prompt {index} is empty; give at least one token")
     if not _is_ids(sample):
         raise InputError(f"prompt {index} is {type(sample).__name__}; allowed: a text, or a sequence of token ids")
-    return [int(i) for i in sample]
+    return np.asarray(sample).tolist()
 
 
 def _is_ids(sample: Any) -> bool:
