@@ -33,7 +33,9 @@ def main() -> str:
             "bare forward pass": bare,
             "forward and the backward part needed": needed,
             "nissl.attribution.grad_cam": lambda: nissl.attribution.grad_cam(net, x, target),
-            "captum LayerGradCam": lambda: captum.attribute(x, target=target, attribute_to_layer_input=True, relu_attributions=True),
+            "captum LayerGradCam": lambda: captum.attribute(
+                x, target=target, attribute_to_layer_input=True, relu_attributions=True
+            ),
         }
     )
     ours, least, theirs = (

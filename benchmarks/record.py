@@ -1,4 +1,5 @@
-"""Recording one site of a language model: nissl, nnsight, TransformerLens' bridge, and the bare pass to the same point."""
+"""Recording one site of a language model: nissl, nnsight, TransformerLens' bridge, and the bare pass to the same
+point."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ LAYER = 6
 
 def main() -> str:
     torch.manual_seed(0)
-    config = transformers.GPT2Config(n_embd=256, n_layer=12, n_head=8, vocab_size=5000, n_positions=256, bos_token_id=1, eos_token_id=2)
+    config = transformers.GPT2Config(
+        n_embd=256, n_layer=12, n_head=8, vocab_size=5000, n_positions=256, bos_token_id=1, eos_token_id=2
+    )
     module = transformers.GPT2LMHeadModel(config).eval()
     model = nissl.load(module)
     ids = torch.randint(3, 5000, (8, 128), generator=torch.Generator().manual_seed(0))
@@ -59,7 +62,9 @@ def main() -> str:
     note = f"nissl.record takes {times['nissl.record'] / times['bare pass to the site']:.3f} of the bare pass to the site (aim 1.05)."
     if missing:
         note += " Not measured, since they did not run here: " + ", ".join(missing) + "."
-    return table("Recording resid.6 of a GPT-2 with 12 layers of width 256, 8 x 128 tokens", times, "bare pass to the site", note)
+    return table(
+        "Recording resid.6 of a GPT-2 with 12 layers of width 256, 8 x 128 tokens", times, "bare pass to the site", note
+    )
 
 
 def _nnsight(module, ids):
@@ -70,7 +75,7 @@ def _nnsight(module, ids):
     def job() -> torch.Tensor:
         with torch.no_grad(), wrapped.trace(ids):
             saved = wrapped.transformer.h[LAYER].input.save()
-        return saved
+        return saved  # noqa: RET504  nnsight rewrites the body of the block: the name is what comes out of it
 
     job()
     return job

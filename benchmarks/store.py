@@ -38,7 +38,9 @@ def main() -> str:
         nissl.record(model, data, "logits", batch_size=BATCH, progress=False)
 
     try:
-        times = in_turn({"numpy memory map": memmap, "nissl.record(to=...)": store, "nissl.record in memory": memory}, rounds=5)
+        times = in_turn(
+            {"numpy memory map": memmap, "nissl.record(to=...)": store, "nissl.record in memory": memory}, rounds=5
+        )
     finally:
         shutil.rmtree(folder)
     speed = {name: megabytes / t for name, t in times.items()}

@@ -42,5 +42,7 @@ def table(title: str, times: dict[str, float], reference: str, note: str = "") -
 
 def machine() -> str:
     """Cores and memory, and nothing else."""
-    memory = Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0] if Path("/proc/meminfo").exists() else "0"
+    memory = (
+        Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0] if Path("/proc/meminfo").exists() else "0"
+    )
     return f"{os.cpu_count()} cores, {int(memory) / 2**20:.0f} GiB of memory"

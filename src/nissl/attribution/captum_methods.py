@@ -449,16 +449,23 @@ def _copied(model: Model) -> Model:
         classes=model.classes,
     )
     for path, site in model.sites.modules.items():
-        module = twin.module.get_submodule(path)
-        if isinstance(module, nn.ReLU6):  # captum knows the rule for ReLU, Hardtanh only by gradient
+        old = module = twin.module.get_submodule(path)
+        if isinstance(module, nn.ReLU6):  # captum knows the rule for ReLU, ReLU6 only by its gradient
             module = _capped_relu()
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]
         if (site.calls or 1) > 1 and not list(module.parameters()):
             module = _Fresh(module, site.calls or 1)
-        parent, _, name = path.rpartition(".")
-        setattr(twin.module.get_submodule(parent), name, module)
+        if module is not old:
+            _replace_everywhere(twin.module, old, module)
     return twin
+
+
+def _replace_everywhere(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """A module may hang in several places under several names."""
+    for parent in list(root.modules()):
+        for name in [n for n, c in parent._modules.items() if c is old]:
+            setattr(parent, name, new)
 
 
 def _capped_relu() -> nn.Module:
