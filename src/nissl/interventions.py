@@ -482,6 +482,10 @@ def _aligned(source: Any, value: Tensor, site: Site) -> Tensor:
     position = _axis(site.dims or (), "position")
     if position is not None and tensor.dim() == value.dim() and tensor.shape[position] > value.shape[position]:
         tensor = tensor.narrow(position, 0, value.shape[position])  # recorded beside longer prompts, hence padded
+    if position is not None and tensor.dim() == value.dim() and tensor.shape[position] == 1:
+        tensor = tensor.expand(
+            [s if a == position else -1 for a, s in enumerate(value.shape)]
+        )  # one position serves all
     if tensor.shape[1:] != value.shape[1:]:
         raise InputError(
             f"activity of shape {tuple(tensor.shape)} for site {site.name!r}, which has {tuple(value.shape)} in this pass"
