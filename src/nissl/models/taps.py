@@ -164,7 +164,7 @@ def _install(model: Model, site: Site, fn: TapFunction) -> Callable[[], None]:
     elif site.port == "heads":
         heads = model.config.num_attention_heads
         handle = module.register_forward_hook(
-            lambda m, args, output: _edit_heads(m, args[0], output, heads, fire)  # type: ignore[arg-type] if mine() else None
+            lambda m, args, output: _edit_heads(m, args[0], output, heads, fire) if mine() else None  # type: ignore[arg-type]
         )
     else:
         handle = module.register_forward_hook(
