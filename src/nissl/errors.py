@@ -45,7 +45,7 @@ def nearest(name: str, allowed: Iterable[str], n: int = 5, cutoff: float = 0.4) 
 
     Examples
     --------
-    >>> nearest("efficientnet", ["efficientnet-lite0", "scenes"])
+    >>> nearest("efficientnet", ["efficientnet-lite0", "digits"])
     ['efficientnet-lite0']
     """
     names = {str(a).lower(): str(a) for a in allowed}

@@ -14,8 +14,6 @@ from torch import Tensor
 from nissl.errors import InputError
 from nissl.models import Inputs, Site
 
-_UNIT_AXES = ("unit", "class", "key_position")
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -98,7 +96,7 @@ def check(positions: Any, units: Any, sites: Sequence[Site]) -> Selection:
         dims = site.dims or ()
         if positions is not None and "position" not in dims:
             raise InputError(f"site {site.name!r} has no positions to select; its axes are {', '.join(dims)}")
-        axis = unit_axis(dims)
+        axis = site.axis("unit")
         if site.shape is not None and axis is not None:
             selection.units_of(site, site.shape[axis])
         if axis is None and units is not None and not isinstance(units, Mapping):
@@ -109,7 +107,7 @@ def check(positions: Any, units: Any, sites: Sequence[Site]) -> Selection:
 def apply(value: Tensor, site: Site, selection: Selection, inputs: Inputs) -> Tensor:
     """The kept part of a site's activity; padding is NaN."""
     dims = site.dims or ()
-    axis = unit_axis(dims)
+    axis = site.axis("unit")
     if axis is not None:
         units = selection.units_of(site, value.shape[axis])
         if units is not None:
@@ -144,11 +142,6 @@ def real_positions(inputs: Inputs, selection: Selection) -> Bool[Tensor, "sample
     """Which kept positions are real tokens; None where all are."""
     index = selection.index(inputs, inputs.main.shape[1])
     return inputs.mask if index is None else index >= 0
-
-
-def unit_axis(dims: Sequence[str]) -> int | None:
-    """The axis that counts units, classes or key positions."""
-    return next((dims.index(d) for d in _UNIT_AXES if d in dims), None)
 
 
 class AxisNames:

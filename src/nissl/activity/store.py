@@ -20,9 +20,9 @@ import xarray as xr
 import zarr
 import zarr.storage
 
+from nissl.activity._corpus import Batch, Corpus, Question, filler
 from nissl.activity._fingerprint import model_fingerprint
 from nissl.activity._selection import AxisNames
-from nissl.activity.record import Batch, Corpus, Question, filler
 from nissl.errors import StoreError
 from nissl.models import Model
 

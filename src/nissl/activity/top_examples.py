@@ -13,8 +13,9 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from nissl.activity._corpus import Corpus, Question
 from nissl.activity._selection import check
-from nissl.activity.record import Corpus, Question, _run
+from nissl.activity.record import run
 from nissl.errors import InputError, unknown
 from nissl.models import Model, check_called_once, load
 
@@ -94,7 +95,7 @@ def top_examples(
         k=k, n_random=n_random, n_quantiles=n_quantiles, per_quantile=per_quantile, pool=pool, seed=seed
     )
     size = batch_size or (16 if model.kind == "text" else 32)
-    _run(model, corpus, Question([site], selection, "float32", size, 0), _Feed(found, site.name), progress=progress)
+    run(model, corpus, Question([site], selection, "float32", size, 0), _Feed(found, site.name), progress=progress)
     result = found.result()
     if units is not None and site.shape is not None and site.dims is not None:
         axis = "unit" if "unit" in site.dims else "class"

@@ -179,6 +179,7 @@ class Model:
         ModelError
             The network has no head that generates.
         """
+        self._check_generates()
         ready = self.prepare(prompts)
         out = self._continued(ready, max_new_tokens, **options)
         if self.tokenizer is None:
@@ -190,6 +191,7 @@ class Model:
         """Prompts with their greedy continuation as token ids, without padding, up to and with the end-of-text
         token.
         """
+        self._check_generates()
         ready = self.prepare(prompts)
         out = self._continued(ready, max_new_tokens)
         width = ready.main.shape[1]
@@ -202,9 +204,11 @@ class Model:
             rows.append(out[i, width - length : width].tolist() + new[:stop])
         return rows
 
-    def _continued(self, ready: Inputs, max_new_tokens: int, **options: Any) -> Tensor:
+    def _check_generates(self) -> None:
         if not getattr(self.module, "can_generate", lambda: False)():
             raise ModelError(f"{self.name!r} cannot generate: it has no language-model head")
+
+    def _continued(self, ready: Inputs, max_new_tokens: int, **options: Any) -> Tensor:
         ids, mask = _pad_left(ready)
         with torch.no_grad():
             return self.module.generate(  # type: ignore[operator]

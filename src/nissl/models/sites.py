@@ -15,6 +15,7 @@ from nissl.models.architectures import base_path, block_count, family_of
 
 Port = Literal["output", "input", "heads", "query", "key", "value", "pattern"]
 
+_UNIT_AXES = ("unit", "class", "key_position")
 _TOKENS = ("sample", "position", "unit")
 _HEADS = ("sample", "position", "head", "unit")
 _PATTERN = ("sample", "head", "position", "key_position")
@@ -49,6 +50,13 @@ class Site:
     dims: tuple[str, ...] | None = None
     shape: tuple[int, ...] | None = None
     calls: int | None = None
+
+    def axis(self, name: str) -> int | None:
+        """Which axis has this name; None where there is none, or before the first run. `unit` also finds what counts as
+        units elsewhere: classes, and the key positions of an attention pattern.
+        """
+        names = _UNIT_AXES if name == "unit" else (name,)
+        return next((self.dims.index(n) for n in names if n in self.dims), None) if self.dims else None
 
     @property
     def layer(self) -> int | None:
