@@ -1,9 +1,9 @@
 """Which inputs mattered? Grad-CAM and its relatives, captum's methods, attention, and one door to all of them."""
 
 from nissl.attribution._door import attribute, methods
+from nissl.attribution._features import blurred
 from nissl.attribution.attention import attention, attention_rollout
 from nissl.attribution.captum_methods import (
-    blurred,
     deep_lift,
     gradient_shap,
     input_x_gradient,

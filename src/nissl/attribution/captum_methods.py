@@ -6,7 +6,6 @@ and tokens are the features of the perturbation methods, baselines have sensible
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +18,11 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from nissl.attribution._deep_lift import AsModule, copied
+from nissl.attribution._features import Baseline, baseline_of, groups
 from nissl.attribution._question import Question, answer, ask
 from nissl.errors import InputError, ModelError
 from nissl.models import Inputs, Model, Target, class_scores, tap
-
-Baseline = Literal["zero", "blur"] | float
 
 
 def saliency(model: Model | nn.Module, inputs: Any, target: Any = None, *, batch_size: int = 32) -> xr.DataArray:
@@ -64,7 +63,7 @@ def integrated_gradients(
     def method(forward: Callable) -> Callable:
         explain = captum.IntegratedGradients(forward)
         return lambda x, **k: explain.attribute(
-            x, baselines=_baseline(x, baseline), n_steps=n_steps, internal_batch_size=32, **k
+            x, baselines=baseline_of(x, baseline), n_steps=n_steps, internal_batch_size=32, **k
         )
 
     return _run(model, inputs, target, "integrated_gradients", method, batch_size, baseline=str(baseline))
@@ -80,8 +79,8 @@ def deep_lift(
     """
 
     def method(forward: Callable, module: nn.Module) -> Callable:
-        explain = captum.DeepLift(_AsModule(forward, module))
-        return lambda x, **k: explain.attribute(x, baselines=_baseline(x, baseline), **k)
+        explain = captum.DeepLift(AsModule(forward, module))
+        return lambda x, **k: explain.attribute(x, baselines=baseline_of(x, baseline), **k)
 
     return _run(model, inputs, target, "deep_lift", method, batch_size, on_copy=True, baseline=str(baseline))
 
@@ -105,7 +104,9 @@ def gradient_shap(
 
         def run(x: Tensor, **k: Any) -> Tensor:
             pool = (
-                torch.cat([torch.zeros_like(x[:1]), _baseline(x, "blur")]) if x.dim() == 4 else torch.zeros_like(x[:1])
+                torch.cat([torch.zeros_like(x[:1]), baseline_of(x, "blur")])
+                if x.dim() == 4
+                else torch.zeros_like(x[:1])
             )
             return explain.attribute(x, baselines=pool, n_samples=n_samples, stdevs=noise, **k)
 
@@ -189,7 +190,7 @@ def occlusion(
                 x,
                 sliding_window_shapes=shape,
                 strides=strides,
-                baselines=_baseline(x, baseline),
+                baselines=baseline_of(x, baseline),
                 perturbations_per_eval=4,
                 **k,
             )
@@ -225,7 +226,7 @@ def _run(
     **attrs: Any,
 ) -> xr.DataArray:
     question = ask(model, inputs, target)
-    working = replace(question, model=_copied(question.model)) if on_copy else question
+    working = replace(question, model=copied(question.model)) if on_copy else question
     rows = []
     with _seeded(seed), working.model.evaluating(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # captum warns of gradients it needed and set itself
@@ -327,19 +328,18 @@ def _perturb(
     seed: int,
 ) -> xr.DataArray:
     """LIME and kernel SHAP fit one regression a sample, over groups of entries."""
-    picture_groups: dict[int, Tensor] = {}
 
     def method(forward: Callable) -> Callable:
         explain = kind(forward)
 
         def run(x: Tensor, **k: Any) -> Tensor:
-            groups = _groups(x, features, picture_groups)
-            if int(groups.max()) == 0:
+            grouped = groups(x, features)
+            if int(grouped.max()) == 0:
                 return torch.zeros_like(x)
             return explain.attribute(
                 x.detach(),
-                feature_mask=groups,
-                baselines=_baseline(x, baseline),
+                feature_mask=grouped,
+                baselines=baseline_of(x, baseline),
                 n_samples=n_samples,
                 perturbations_per_eval=16,
                 **k,
@@ -348,49 +348,6 @@ def _perturb(
         return run
 
     return _run(model, inputs, target, name, method, 1, reduce="mean", seed=seed, baseline=str(baseline))
-
-
-def _groups(x: Tensor, features: Any, known: dict[int, Tensor]) -> Tensor:
-    """Which feature each entry belongs to: superpixels of a picture, positions of a text, entries of a vector."""
-    if x.dim() == 4:
-        labels = _superpixels(x[0], features)
-        return labels.expand(1, x.shape[1], *labels.shape)
-    shape = [1, x.shape[1], *[1] * (x.dim() - 2)]
-    if x.dim() == 2:
-        return torch.arange(x.shape[1], device=x.device).reshape(shape)
-    return torch.arange(x.shape[1], device=x.device).reshape(shape).expand(1, *x.shape[1:])
-
-
-def _superpixels(picture: Tensor, features: Any) -> Tensor:
-    if not isinstance(features, int):
-        labels = torch.as_tensor(np.asarray(features)).long()
-        if labels.shape != picture.shape[-2:]:
-            raise InputError(f"a label map of shape {tuple(labels.shape)} for pictures of {tuple(picture.shape[-2:])}")
-        return torch.unique(labels, return_inverse=True)[1].to(picture.device)
-    from skimage.segmentation import slic
-
-    pixels = picture.detach().permute(1, 2, 0).cpu().double().numpy()
-    spread = pixels.max() - pixels.min()
-    pixels = (pixels - pixels.min()) / (spread if spread > 0 else 1.0)
-    return torch.from_numpy(slic(pixels, n_segments=features, start_label=0, channel_axis=-1)).to(picture.device)
-
-
-def _baseline(x: Tensor, baseline: Baseline) -> Tensor:
-    if baseline == "zero":
-        return torch.zeros_like(x)
-    if isinstance(baseline, int | float):
-        return torch.full_like(x, float(baseline))
-    if baseline != "blur" or x.dim() != 4:
-        raise InputError(f"baseline={baseline!r}; allowed: 'zero', a number, or 'blur' for pictures")
-    return blurred(x.detach())
-
-
-def blurred(x: Tensor, share: float = 1 / 12) -> Tensor:
-    """A picture `(sample, channel, y, x)` under a Gaussian blur whose width is a share of its side."""
-    from scipy.ndimage import gaussian_filter
-
-    sigma = share * x.shape[-1]
-    return torch.from_numpy(gaussian_filter(x.cpu().numpy(), (0, 0, sigma, sigma), mode="nearest")).to(x)
 
 
 @contextmanager
@@ -409,79 +366,6 @@ def _seeded(seed: int | None) -> Iterator[None]:
             np.random.set_state(state)  # noqa: NPY002
 
 
-# ------------------------------------------------------------------------------------------------------------ DeepLIFT
-
-
-class _AsModule(nn.Module):
-    """A forward function as the module that DeepLIFT hooks."""
-
-    def __init__(self, function: Callable[..., Tensor], module: nn.Module) -> None:
-        super().__init__()
-        self.function, self.module = function, module
-
-    def forward(self, *args: Any) -> Tensor:
-        return self.function(*args)
-
-
-class _Fresh(nn.Module):
-    """Stands for a module that runs several times in a pass: one copy a call, since DeepLIFT keeps one activity a
-    module.
-    """
-
-    def __init__(self, module: nn.Module, calls: int) -> None:
-        super().__init__()
-        self.copies = nn.ModuleList([copy.deepcopy(module) for _ in range(calls)])
-        self.next = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        chosen = self.copies[self.next % len(self.copies)]
-        self.next += 1
-        return chosen(x)
-
-
-def _copied(model: Model) -> Model:
-    """A copy of the network that DeepLIFT can work on; the user's own is never rewritten."""
-    twin = Model(
-        copy.deepcopy(model.module),
-        name=model.name,
-        tokenizer=model.tokenizer,
-        processor=model.processor,
-        classes=model.classes,
-    )
-    for path, site in model.sites.modules.items():
-        old = module = twin.module.get_submodule(path)
-        if isinstance(module, nn.ReLU6):  # captum knows the rule for ReLU, ReLU6 only by its gradient
-            module = _capped_relu()
-        if hasattr(module, "inplace"):
-            module.inplace = False  # type: ignore[assignment]
-        if (site.calls or 1) > 1 and not list(module.parameters()):
-            module = _Fresh(module, site.calls or 1)
-        if module is not old:
-            _replace_everywhere(twin.module, old, module)
-    return twin
-
-
-def _replace_everywhere(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """A module may hang in several places under several names."""
-    for parent in list(root.modules()):
-        for name in [n for n, c in parent._modules.items() if c is old]:
-            setattr(parent, name, new)
-
-
-def _capped_relu() -> nn.Module:
-    """ReLU6 as 6 - relu(6 - relu(x)), for which the rescale rule is known."""
-    return nn.Sequential(nn.ReLU(), _Affine(-1.0, 6.0), nn.ReLU(), _Affine(-1.0, 6.0))
-
-
-class _Affine(nn.Module):
-    def __init__(self, slope: float, offset: float) -> None:
-        super().__init__()
-        self.slope, self.offset = slope, offset
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.slope * x + self.offset
-
-
 __all__ = [
-    "blurred", "deep_lift", "gradient_shap", "input_x_gradient", "integrated_gradients", "kernel_shap", "lime", "occlusion", "saliency",
+    "deep_lift", "gradient_shap", "input_x_gradient", "integrated_gradients", "kernel_shap", "lime", "occlusion", "saliency",
 ]  # fmt: skip

@@ -1,0 +1,76 @@
+"""What every command shares: options, what goes to which stream, JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+
+def photos(incomplete: str) -> list[str]:
+    from nissl import specimens
+
+    return [p for p in specimens.photos() if p.startswith(incomplete)]
+
+
+def models(incomplete: str) -> list[str]:
+    from nissl import specimens
+
+    return [m for m in specimens.model_names() if m.startswith(incomplete)]
+
+
+def slugs(incomplete: str) -> list[str]:
+    from nissl import papers
+
+    return [s for s in papers.papers() if s.startswith(incomplete)]
+
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Specimen, folder or Hugging Face id.", autocompletion=models)
+]
+SeedOption = Annotated[int, typer.Option(help="For everything random.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+def console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, default=_plain, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+@contextmanager
+def quiet(silent: bool) -> Iterator[None]:
+    """What libraries print or warn goes to standard error, or nowhere: standard output belongs to the result."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        if silent:
+            warnings.simplefilter("ignore")
+        before, sys.stdout = sys.stdout, sys.stderr if silent else sys.stdout
+        try:
+            yield
+        finally:
+            sys.stdout = before
+
+
+def load(name: str) -> Any:
+    import nissl
+
+    return nissl.load(name)
