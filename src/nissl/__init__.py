@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_ROOMS = ("activity", "attribution", "errors", "evaluation", "interventions", "models", "papers", "report", "specimens")
+_ROOMS = (
+    "activity", "attribution", "comparison", "errors", "evaluation", "interventions", "learning", "models", "papers", "populations", "recordings",
+    "report", "specimens", "statistics",
+)  # fmt: skip
 _NAMES = {
     "load": "models",
     "Model": "models",
@@ -24,7 +27,22 @@ _NAMES = {
 }
 
 if TYPE_CHECKING:
-    from nissl import activity, attribution, errors, evaluation, interventions, models, papers, report, specimens
+    from nissl import (
+        activity,
+        attribution,
+        comparison,
+        errors,
+        evaluation,
+        interventions,
+        learning,
+        models,
+        papers,
+        populations,
+        recordings,
+        report,
+        specimens,
+        statistics,
+    )
     from nissl.activity import record
     from nissl.interventions import Ablate, Clamp, Patch, Steer, intervene
     from nissl.models import Model, load
@@ -38,17 +56,22 @@ __all__ = [
     "Steer",
     "activity",
     "attribution",
+    "comparison",
     "errors",
     "evaluation",
     "explain",
     "intervene",
     "interventions",
+    "learning",
     "load",
     "models",
     "papers",
+    "populations",
     "record",
+    "recordings",
     "report",
     "specimens",
+    "statistics",
 ]
 
 

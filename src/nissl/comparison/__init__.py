@@ -1,0 +1,1 @@
+"""What do two populations share? Types of units, matched and told apart."""

@@ -1,0 +1,1 @@
+"""How did it come to be so? Learners and what they know."""

@@ -1,0 +1,1 @@
+"""What is this brain doing? Models fitted to recordings, each beside a simple baseline."""

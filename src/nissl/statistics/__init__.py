@@ -1,0 +1,1 @@
+"""Is it more than chance? Surrogates, permutations, intervals and matching, shared by all rooms."""
