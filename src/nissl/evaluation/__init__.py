@@ -1,11 +1,12 @@
 """Is the explanation true? Tests of attributions, each beside a control and with an interval."""
 
 from nissl.evaluation.agreement import Agreement, agreement, occlusion_agreement, spearman
-from nissl.evaluation.controls import Measured, bootstrap, measure, shifted, shuffled
+from nissl.evaluation.controls import shifted, shuffled
 from nissl.evaluation.localisation import box_iou, energy_inside, localise, pointing_game, threshold_boxes
 from nissl.evaluation.perturbation import Curve, deletion, insertion
 from nissl.evaluation.randomisation import randomised, weight_randomisation
 from nissl.evaluation.sparsity import gini, sparsity
+from nissl.statistics import Measured, bootstrap, measure
 
 __all__ = [
     "Agreement",

@@ -15,8 +15,9 @@ from torch import nn
 from nissl.attribution import occlusion
 from nissl.errors import InputError, unknown
 from nissl.evaluation._maps import as_maps, flat
-from nissl.evaluation.controls import Measured, measure, shifted
+from nissl.evaluation.controls import shifted
 from nissl.models import Model, load
+from nissl.statistics import Measured, measure
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from scipy.ndimage import binary_dilation, label
 
 from nissl.errors import InputError
 from nissl.evaluation._maps import as_maps, as_masks
-from nissl.evaluation.controls import Measured, measure, shifted
+from nissl.evaluation.controls import shifted
+from nissl.statistics import Measured, measure
 
 _REPEATS = 20
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from nissl.attribution import blurred
 from nissl.errors import InputError, unknown
 from nissl.evaluation._maps import as_maps, as_rows
-from nissl.evaluation.controls import Measured, measure, shifted, shuffled
+from nissl.evaluation.controls import shifted, shuffled
 from nissl.models import Inputs, Model, Target, class_scores, load, resolve_target
+from nissl.statistics import Measured, measure
 
 Kind = Literal["deletion", "insertion"]
 _BASELINES = ("blur", "mean", "zero")

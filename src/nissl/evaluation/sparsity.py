@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nissl.evaluation._maps import flat
-from nissl.evaluation.controls import Measured, measure
+from nissl.statistics import Measured, measure
 
 
 def sparsity(maps: Any, *, seed: int = 0) -> Measured:
