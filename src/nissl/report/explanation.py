@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,9 @@ from PIL import Image
 from nissl.attribution import (
     ChannelText,
 )
-from nissl.errors import InputError
 from nissl.evaluation import Agreement, Curve
 from nissl.models import Frame
+from nissl.report._saving import Saved
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +49,7 @@ class Channels:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Saved):
     """What a network sees in a photograph, and how far each statement was tested. Made by `nissl.report.explain`."""
 
     photo: Image.Image
@@ -130,34 +129,11 @@ class Explanation:
 
         return render(self)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the report; returns its path.
-
-        Raises
-        ------
-        InputError
-            The place cannot be written.
-        """
-        path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.to_html(), encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"the report cannot be written to {str(path)!r}: {error.strerror}; choose another place"
-            ) from error
-        return path
-
     def plot(self) -> Figure:
         """Photograph and main maps side by side, as a matplotlib figure."""
         from nissl.report.pictures import panel
 
         return panel(self)
-
-    def _repr_html_(self) -> str:
-        import html
-
-        return f'<iframe srcdoc="{html.escape(self.to_html(), quote=True)}" style="width:100%;height:80vh;border:0"></iframe>'
 
 
 def _article(name: str) -> str:

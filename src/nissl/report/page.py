@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nissl import specimens
+from nissl.report._saving import environment
 from nissl.report.pictures import crop, data_uri, detail, framed, overlay
 
 if TYPE_CHECKING:
@@ -23,26 +23,20 @@ _NAMES = {
 
 def render(explanation: Explanation) -> str:
     """Fill the template; everything it shows is a number, a sentence or a picture made here."""
-    environment = Environment(
-        loader=PackageLoader("nissl.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda v: f"{v:.0%}" if v >= 0.01 else "<1%"
-    environment.filters["signed"] = lambda v: f"{v:+.2f}".replace("-", "−")
-    environment.filters["number"] = lambda v: f"{v:.2f}".replace("-", "−")
-    return environment.get_template("report.html").render(
-        e=explanation,
-        photo=data_uri(framed(explanation.photo, explanation.frame, explanation.where)),
-        rows=_map_rows(explanation),
-        channels=_channel_cards(explanation),
-        methods=_method_cards(explanation),
-        names={n: method_name(n) for n in explanation.methods},
-        tests=_tests(explanation),
-        random=_randomised(explanation),
-        seconds=sum(explanation.seconds.values()),
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            e=explanation,
+            photo=data_uri(framed(explanation.photo, explanation.frame, explanation.where)),
+            rows=_map_rows(explanation),
+            channels=_channel_cards(explanation),
+            methods=_method_cards(explanation),
+            names={n: method_name(n) for n in explanation.methods},
+            tests=_tests(explanation),
+            random=_randomised(explanation),
+            seconds=sum(explanation.seconds.values()),
+        )
     )
 
 
