@@ -1,0 +1,167 @@
+"""Running steps over a recording a stretch at a time, in memory that does not grow with its length.
+
+A processor is pushed stretches of samples, one after another, and gives back what it can say by then; `close` gives the rest.
+Whatever the stretches, the answer is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from nissl.errors import InputError
+from nissl.recordings._operators import Operator, Rows
+from nissl.recordings._traces import listed
+
+BLOCK = 2**19  # values in one stretch: a few megabytes, so that the steps work in the cache
+
+
+class Processor(Protocol):
+    """A step with a memory."""
+
+    def push(self, x: Float[np.ndarray, "time unit"]) -> Float[np.ndarray, "row unit"]:
+        """The next stretch of samples."""
+        ...
+
+    def close(self) -> Float[np.ndarray, "row unit"] | None:
+        """What is left at the end."""
+        ...
+
+
+Stage = Operator | Processor
+
+
+class LinearChain:
+    """Several operators in a row, as one product a stretch."""
+
+    def __init__(self, operators: Sequence[Operator]) -> None:
+        self.operators = list(operators)
+        self.seen = self.done = self.kept_from = 0
+        self.kept: np.ndarray | None = None
+
+    def push(self, x: Float[np.ndarray, "time unit"]) -> Float[np.ndarray, "row unit"]:
+        self.kept = x if self.kept is None or not len(self.kept) else np.concatenate([self.kept, x])
+        self.seen += len(x)
+        ready = self.seen
+        for operator in self.operators:
+            ready = operator.ready(ready)
+        out = self._compute(self.done, ready)
+        self.done = max(ready, self.done)
+        self._forget()
+        return out
+
+    def close(self) -> None:
+        return None
+
+    def _compute(self, start: int, stop: int) -> np.ndarray:
+        assert self.kept is not None
+        if stop <= start:
+            return np.empty((0, self.kept.shape[1]))
+        stretches = self._stretches(start, stop)
+        steps: list[tuple[Operator, int, Rows]] = []
+        first, last = stretches[0]
+        void = np.zeros(last - first, dtype=bool)
+        for operator, (a, b) in zip(self.operators, stretches[1:], strict=True):
+            rows = operator.rows(a, b, void)
+            steps.append((operator, a, rows))
+            void = rows.void
+        x = self.kept[first - self.kept_from : last - self.kept_from]
+        total = x.sum(0)  # not finite where anything in the column is missing
+        missing = ~np.isfinite(total)
+        product = steps[0][2].matrix
+        for _, _, rows in steps[1:]:
+            product = rows.matrix @ product
+        out = np.asarray(product @ x)
+        if missing.any():
+            out[:, missing] = _masked(steps, x[:, missing])
+        out[void] = np.nan
+        return out
+
+    def _stretches(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """What each operator has to give, from the samples of the first to the rows of the last."""
+        found = [(start, stop)]
+        for operator in reversed(self.operators):
+            found.append(operator.needs(*found[-1]))
+        return found[::-1]
+
+    def _forget(self) -> None:
+        """Samples that no later row needs."""
+        if self.done >= self.operators[-1].n_out:
+            first = self.seen
+        else:
+            first = min(self._stretches(self.done, self.done + 1)[0][0], self.seen)
+        assert self.kept is not None
+        # A copy, or the whole stretch stays in memory behind a few of its rows.
+        self.kept, self.kept_from = self.kept[max(0, first - self.kept_from) :].copy(), max(first, self.kept_from)
+
+
+def _masked(steps: list[tuple[Operator, int, Rows]], x: np.ndarray) -> np.ndarray:
+    for operator, start, rows in steps:
+        x = operator.masked(rows, x, start)
+        x[rows.void] = np.nan
+    return x
+
+
+def fused(stages: Sequence[Stage]) -> list[Processor]:
+    """The same stages with operators that follow each other run as one."""
+    out: list[Processor] = []
+    run: list[Operator] = []
+    for stage in stages:
+        if isinstance(stage, Operator):
+            run.append(stage)
+            continue
+        if run:
+            out.append(LinearChain(run))
+            run = []
+        out.append(stage)
+    return [*out, LinearChain(run)] if run else out
+
+
+def feed(processors: Sequence[Processor], x: np.ndarray) -> np.ndarray:
+    """Push a stretch through all of them."""
+    for processor in processors:
+        x = processor.push(x)
+    return x
+
+
+def finish(processors: Sequence[Processor]) -> Iterator[np.ndarray]:
+    """What the processors still hold, passed on to those behind them."""
+    for i, processor in enumerate(processors):
+        rest = processor.close()
+        if rest is not None and len(rest):
+            yield feed(processors[i + 1 :], rest)
+
+
+def block_rows(x: xr.DataArray, values: int = BLOCK) -> int:
+    """How many samples to read at once: whole chunks of the file, and a few megabytes."""
+    width = max(1, int(np.prod(x.shape[1:])))
+    rows = max(1, values // width)
+    chunk = int((x.encoding.get("preferred_chunks") or {}).get(x.dims[0], 0))
+    if chunk > 1:
+        rows = max(1, rows // chunk) * chunk
+    return min(max(rows, 1), max(1, x.shape[0]))
+
+
+def blocks(x: xr.DataArray, rows: int | None = None) -> Iterator[np.ndarray]:
+    """The values, a stretch at a time, as float64; infinite values are refused.
+
+    Raises
+    ------
+    InputError
+        Infinite values, or values that are no numbers.
+    """
+    if x.dtype.kind not in "fiub":
+        raise InputError(f"activity of type {x.dtype}; allowed: real numbers")
+    rows = rows or block_rows(x)
+    variable = x.variable
+    for start in range(0, x.shape[0], rows):
+        part = np.asarray(variable[start : start + rows].values, dtype=np.float64)
+        if np.isinf(part.sum(0)).any() and np.isinf(part).any():
+            where = np.isinf(part).any(0)
+            names = x["unit"].values[where] if "unit" in x.coords else np.flatnonzero(where)
+            raise InputError(f"infinite activity in {listed(names)}; mark what is missing as NaN")
+        yield part
