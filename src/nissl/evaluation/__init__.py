@@ -5,8 +5,8 @@ from nissl.evaluation.controls import shifted, shuffled
 from nissl.evaluation.localisation import box_iou, energy_inside, localise, pointing_game, threshold_boxes
 from nissl.evaluation.perturbation import Curve, deletion, insertion
 from nissl.evaluation.randomisation import randomised, weight_randomisation
-from nissl.evaluation.sparsity import gini, sparsity
-from nissl.statistics import Measured, bootstrap, measure
+from nissl.evaluation.sparsity import sparsity
+from nissl.statistics import Measured, bootstrap, gini, measure
 
 __all__ = [
     "Agreement",

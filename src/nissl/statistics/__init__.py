@@ -1,6 +1,7 @@
 """Is it more than chance? Surrogates, permutations, intervals and matching, shared by all rooms."""
 
 from nissl.statistics.chance import SurrogateTest, against, surrogate_test
+from nissl.statistics.concentration import gini
 from nissl.statistics.intervals import Measured, bootstrap, measure
 from nissl.statistics.matching import Matching, contingency, label_accuracy, match, match_labels
 from nissl.statistics.rewiring import rewired
@@ -21,6 +22,7 @@ __all__ = [
     "bootstrap",
     "circular_shifts",
     "contingency",
+    "gini",
     "jittered",
     "label_accuracy",
     "match",
