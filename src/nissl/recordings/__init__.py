@@ -1,6 +1,8 @@
 """What is this recording? Opened, homogenised, wired, simulated."""
 
 from nissl.recordings._collection import Collection
+from nissl.recordings._connectome_compare import ConnectomeComparison, compare_connectomes
+from nissl.recordings._connectome_merge import merge_connectomes
 from nissl.recordings._homogenise import homogenise, homogeniser
 from nissl.recordings._normalising import DeltaF, Normalise
 from nissl.recordings._ordering import Order
@@ -8,9 +10,12 @@ from nissl.recordings._resampling import Resample, Residual, StartAtZero
 from nissl.recordings._smoothing import Smooth
 from nissl.recordings._step import RecordingWarning, provenance
 from nissl.recordings._traces import as_traces
+from nissl.recordings.connectome import Connectome
 
 __all__ = [
     "Collection",
+    "Connectome",
+    "ConnectomeComparison",
     "DeltaF",
     "Normalise",
     "Order",
@@ -20,7 +25,9 @@ __all__ = [
     "Smooth",
     "StartAtZero",
     "as_traces",
+    "compare_connectomes",
     "homogenise",
     "homogeniser",
+    "merge_connectomes",
     "provenance",
 ]

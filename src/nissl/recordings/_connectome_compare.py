@@ -43,7 +43,7 @@ class ConnectomeComparison:
 
     def __str__(self) -> str:
         parts = [
-            f"{kind}: {int(row['shared'])} shared nodes, Jaccard {row['jaccard']:.2f} (permuted {row['jaccard_permuted']:.2f}), "
+            f"{kind}: {row['shared']:.0f} shared nodes, Jaccard {row['jaccard']:.2f} (permuted {row['jaccard_permuted']:.2f}), "
             f"correlation {row['correlation']:.2f} ({row['correlation_permuted']:.2f})"
             for kind, row in self.table.iterrows()
         ]
@@ -83,14 +83,14 @@ def compare_connectomes(
 
     Notes
     -----
-    Pairs that were not looked at in either are left out.
+    Pairs that were not looked at in either are left out, and so is the diagonal of functional connections, where a neuron responds to its own stimulation.
 
     Examples
     --------
     >>> from nissl.recordings import Connectome
     >>> ring = np.roll(np.eye(8), 1, axis=0)
     >>> same = Connectome("abcdefgh", chemical=ring).compare(Connectome("abcdefgh", chemical=ring * 2))
-    >>> same.table.loc["chemical", ["jaccard", "correlation"]].tolist()
+    >>> same.table.loc["chemical", ["jaccard", "correlation"]].round(6).tolist()
     [1.0, 1.0]
     """
     from nissl.recordings.connectome import Connectome
@@ -112,7 +112,9 @@ def compare_connectomes(
     return ConnectomeComparison(a.name, b.name, table, {kind: tests for kind, (_, tests) in found.items()})
 
 
-def _one_kind(a: Connectome, b: Connectome, kind: str, over: str, n: int, seed: int) -> tuple[dict[str, Any], dict[str, SurrogateTest]]:
+def _one_kind(
+    a: Connectome, b: Connectome, kind: str, over: str, n: int, seed: int
+) -> tuple[dict[str, Any], dict[str, SurrogateTest]]:
     theirs = set(_nodes(b, kind, over))
     shared = [x for x in _nodes(a, kind, over) if x in theirs]
     if len(shared) < 5:
@@ -120,11 +122,16 @@ def _one_kind(a: Connectome, b: Connectome, kind: str, over: str, n: int, seed: 
             f"{kind}: {a.name} and {b.name} share {len(shared)} node(s) ({listed(shared)}); a comparison needs 5. Are the names spelt alike?"
         )
     x, y = (c.select(shared).matrix(kind).values for c in (a, b))
-    value = _agreement(x, y)
+    if kind == "functional":
+        np.fill_diagonal(x, np.nan)
     orders = permutations(len(shared), n, seed=seed)
-    chance = np.array([_agreement(x, y[order[:, None], order[None, :]]) for order in orders])
+    value, chance = _agreement(x, y, orders)
     tests = {s: against(value[i], chance[:, i], name=f"{kind} {s}") for i, s in enumerate(STATISTICS)}
-    row: dict[str, Any] = {"shared": len(shared), "edges_a": int((np.nan_to_num(x) != 0).sum()), "edges_b": int((np.nan_to_num(y) != 0).sum())}
+    row: dict[str, Any] = {
+        "shared": len(shared),
+        "edges_a": int((np.nan_to_num(x) != 0).sum()),
+        "edges_b": int((np.nan_to_num(y) != 0).sum()),
+    }
     for statistic, test in tests.items():
         row |= {statistic: test.effect, f"{statistic}_permuted": test.mean, f"{statistic}_p": test.p}
     return row, tests
@@ -141,14 +148,41 @@ def _nodes(c: Connectome, kind: str, over: str) -> list[str]:
     return [name for name, yes in zip(c.nodes, np.asarray(touched).ravel(), strict=True) if yes]
 
 
-def _agreement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Jaccard, correlation and rank correlation over the pairs looked at in both."""
+def _agreement(x: np.ndarray, y: np.ndarray, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Jaccard, correlation and rank correlation over the pairs looked at in both: as they are, and with the second one's nodes in each order."""
+    orders = np.vstack([np.arange(len(x)), orders])
+    if np.isnan(x).any() or np.isnan(y).any():
+        found = np.array([_over_measured(x, y[order[:, None], order]) for order in orders])
+    else:
+        found = _over_all(x, y, orders)
+    return found[0], found[1:]
+
+
+def _over_measured(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     both = ~(np.isnan(x) | np.isnan(y))
     x, y = x[both], y[both]
     there_x, there_y = x != 0, y != 0
     either = (there_x | there_y).sum()
     jaccard = (there_x & there_y).sum() / either if either else np.nan
     return np.array([jaccard, _correlation(x, y), _correlation(rankdata(x), rankdata(y))])
+
+
+def _over_all(x: np.ndarray, y: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """The same for all orders at once. Sums, squares and ranks do not depend on the order, and products are zero beside the first one's edges, so only
+    these are looked up.
+    """
+    row, column = np.nonzero(x)
+    moved = orders[:, row], orders[:, column]
+    there = y != 0
+    common = there[moved].sum(1)
+    either = len(row) + there.sum() - common
+    ranks = [rankdata(m).reshape(m.shape) - 0.5 * (1 + (m == 0).sum()) - (m < 0).sum() for m in (x, y)]
+    found = [common / np.maximum(either, 1)]
+    for a, b in ((x, y), ranks):
+        product = (b[moved] * a[row, column]).sum(1)
+        scale = a.std() * b.std()
+        found.append((product / a.size - a.mean() * b.mean()) / scale if scale > 0 else np.full(len(orders), np.nan))
+    return np.stack(found, axis=1)
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:

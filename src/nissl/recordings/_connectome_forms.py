@@ -67,11 +67,12 @@ def as_layer(matrix: Any, nodes: Sequence[str], kind: str) -> tuple[sparse.csr_a
         values = np.asarray(matrix, dtype=float)
         unseen = np.isnan(values)
         measured = ~unseen if unseen.any() else None
-        layer = sparse.csr_array(np.where(unseen, 0.0, values)) if values.ndim == 2 else values
-    if getattr(layer, "shape", None) != (len(nodes), len(nodes)):
+        layer = np.where(unseen, 0.0, values)
+    if layer.shape != (len(nodes), len(nodes)):
         raise InputError(
-            f"{kind} matrix of shape {np.shape(layer)} for {len(nodes)} nodes; give one row a target and one column a source"
+            f"{kind} matrix of shape {layer.shape} for {len(nodes)} nodes; give one row a target and one column a source"
         )
+    layer = sparse.csr_array(layer)
     if not np.isfinite(layer.data).all():
         raise InputError(
             f"{kind} weights that are infinite (or NaN in a sparse matrix); zero is no connection, NaN in a dense one not measured"
@@ -157,12 +158,12 @@ def layers_from_edges(table: pd.DataFrame, nodes: Sequence[str]) -> dict[str, sp
         raise unknown("node in the edge list", lost[0], nodes, f"{len(lost)} such name(s)")
     out = {}
     for kind, rows in table.groupby("kind", sort=False):
-        source, target = (rows[end].map(place).to_numpy() for end in ("source", "target"))
+        source, target = (np.array([place[n] for n in rows[end]]) for end in ("source", "target"))
         weight = rows["weight"].to_numpy(float)
         if kind == "electrical":
-            low, high = np.minimum(source, target), np.maximum(source, target)
-            mean = pd.DataFrame({"a": low, "b": high, "w": weight}).groupby(["a", "b"], as_index=False)["w"].mean()
-            target, source, weight = mean["a"].to_numpy(), mean["b"].to_numpy(), mean["w"].to_numpy()
+            pair, which = np.unique(np.sort(np.stack([source, target]), axis=0), axis=1, return_inverse=True)
+            weight = np.bincount(which.ravel(), weights=weight) / np.bincount(which.ravel())
+            source, target = pair
         out[str(kind)] = sparse.csr_array((weight, (target, source)), shape=(len(nodes),) * 2)
     return out
 
@@ -203,5 +204,5 @@ def as_tensors(
         "nodes": list(nodes),
     }
     if {"x", "y", "z"} <= set(table.columns):
-        out["pos"] = torch.from_numpy(table[["x", "y", "z"]].to_numpy(np.float32))
+        out["pos"] = torch.tensor(table[["x", "y", "z"]].to_numpy(np.float32))
     return out

@@ -80,7 +80,14 @@ def merge_connectomes(
     kinds = list(dict.fromkeys(k for p in parts for k in p.kinds))
     merged, evidence, has = {}, {}, np.zeros((len(parts), len(names), len(names)), dtype=bool)
     for kind in kinds:
-        stack = np.stack([_scaled(p.align(names).matrix(kind).values, scale) if kind in p.kinds else np.full((len(names),) * 2, np.nan) for p in parts])
+        stack = np.stack(
+            [
+                _scaled(p.align(names).matrix(kind).values, scale)
+                if kind in p.kinds
+                else np.full((len(names),) * 2, np.nan)
+                for p in parts
+            ]
+        )
         merged[kind], evidence[f"{kind}_sd"], evidence[f"{kind}_n"], evidence[f"{kind}_known"] = _pooled(stack, how)
         has |= np.nan_to_num(stack) != 0
     dims = ("target", "source")
@@ -89,12 +96,19 @@ def merge_connectomes(
         coords={"annotation": labels, "target": names, "source": names},
     )
     # One kind alone decides where the other is absent: a spread that is unknown adds nothing.
-    spread = [share * facts[f"{k}_sd"] for k, share in (("chemical", CHEMICAL_SHARE), ("electrical", 1 - CHEMICAL_SHARE)) if k in kinds]
+    spread = [
+        share * facts[f"{k}_sd"]
+        for k, share in (("chemical", CHEMICAL_SHARE), ("electrical", 1 - CHEMICAL_SHARE))
+        if k in kinds
+    ]
     if spread:
         known = np.logical_or.reduce([s.notnull() for s in spread])
         facts["uncertainty"] = sum(s.fillna(0.0) for s in spread).where(known)  # type: ignore[union-attr]
     tables = [p.table for p in parts if len(p.table.columns)]
-    table = pd.concat(tables)[lambda t: ~t.index.duplicated()].reindex(names) if tables else None
+    table = None
+    if tables:
+        all_rows = pd.concat(tables)
+        table = pd.DataFrame(all_rows[~all_rows.index.duplicated()]).reindex(names)
     sources = tuple(dict.fromkeys(s for p in parts for s in p.sources))
     return Connectome(names, other=merged, name=name, sources=sources, table=table, evidence=facts)
 
@@ -104,7 +118,9 @@ def _scaled(values: Float[np.ndarray, "target source"], scale: str | None) -> Fl
     if scale is None or not there.any():
         return values
     out = values.copy()
-    out[there] = values[there] / np.abs(values[there]).mean() if scale == "total" else rankdata(values[there]) / there.sum()
+    out[there] = (
+        values[there] / np.abs(values[there]).mean() if scale == "total" else rankdata(values[there]) / there.sum()
+    )
     return out
 
 
