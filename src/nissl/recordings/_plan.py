@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -55,13 +55,7 @@ class Plan:
         return float(np.median(np.diff(self.time)))
 
 
-class Target(Protocol):
-    """An array that is written by rows: numpy's or zarr's."""
-
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-    def __getitem__(self, key: Any) -> Any: ...
-
-
+Target = Any  # an array that is written by rows: numpy's or zarr's
 Make = Callable[[str, tuple[str, ...], tuple[int, ...], np.dtype], Target]
 
 

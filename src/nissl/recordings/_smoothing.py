@@ -105,40 +105,41 @@ class Exponential:
         self.last: np.ndarray | None = None
 
     def push(self, x: Float[np.ndarray, "time unit"]) -> Float[np.ndarray, "time unit"]:
-        if self.last is None:
-            self.last = np.full(x.shape[1], np.nan)
+        last = np.full(x.shape[1], np.nan) if self.last is None else self.last
         cuts = self.starts[(self.starts > self.rows) & (self.starts < self.rows + len(x))] - self.rows
         if self.rows in self.starts:
-            self.last[:] = np.nan
+            last = np.full(x.shape[1], np.nan)
         parts = np.split(x, cuts)
         out = []
         for number, part in enumerate(parts):
             if number:
-                self.last[:] = np.nan
-            out.append(self._stretch(part))
+                last = np.full(x.shape[1], np.nan)
+            y, last = self._stretch(part, last)
+            out.append(y)
+        self.last = last
         self.rows += len(x)
         return np.concatenate(out) if len(out) > 1 else out[0]
 
     def close(self) -> None:
         return None
 
-    def _stretch(self, x: np.ndarray) -> np.ndarray:
+    def _stretch(self, x: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One stretch without a break, after the last value of each unit (NaN where there is none yet)."""
         if not len(x):
-            return x
-        assert self.last is not None
+            return x, last
         # Samples that are there move to the front of their column, are filtered, and move back.
         known = ~np.isnan(x)
         complete = known.all()
         order = None if complete else np.argsort(~known, axis=0, kind="stable")
         packed = x if order is None else np.take_along_axis(np.where(known, x, 0.0), order, axis=0)
-        before = np.where(np.isnan(self.last), packed[0], self.last)
+        before = np.where(np.isnan(last), packed[0], last)
         y, _ = lfilter([self.alpha], [1.0, self.alpha - 1.0], packed, axis=0, zi=((1 - self.alpha) * before)[None])
         count = known.sum(0)
         end = y[np.maximum(count, 1) - 1, np.arange(x.shape[1])]
-        self.last = np.where(count > 0, end, self.last)
+        last = np.where(count > 0, end, last)
         if order is None:
-            return y
+            return y, last
         out = np.empty_like(y)
         np.put_along_axis(out, order, y, axis=0)
         out[~known] = np.nan
-        return out
+        return out, last
