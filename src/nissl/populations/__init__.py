@@ -1,1 +1,38 @@
 """What is this brain doing? Models fitted to recordings, each beside a simple baseline."""
+
+from nissl.populations._gain_inputs import layer_drive
+from nissl.populations.adaptation import AdaptationEffects, adaptation_effects
+from nissl.populations.adaptation_fit import AdaptationFit, compare_adaptation, fit_adaptation
+from nissl.populations.affinity import differential_affinity, run_lengths, sliding_correlation
+from nissl.populations.block_model import BlockModel, description_length, weighted_block_model
+from nissl.populations.communities import correlation_communities, leiden
+from nissl.populations.decoding import decode
+from nissl.populations.dynamic_connectome import DynamicConnectome
+from nissl.populations.gain_control import GainControl
+from nissl.populations.rank_choice import RankCurve, rank_curve
+from nissl.populations.tensor_factors import TensorFactors, factor_similarity, nonnegative_cp
+
+__all__ = [
+    "AdaptationEffects",
+    "AdaptationFit",
+    "BlockModel",
+    "DynamicConnectome",
+    "GainControl",
+    "RankCurve",
+    "TensorFactors",
+    "adaptation_effects",
+    "compare_adaptation",
+    "correlation_communities",
+    "decode",
+    "description_length",
+    "differential_affinity",
+    "factor_similarity",
+    "fit_adaptation",
+    "layer_drive",
+    "leiden",
+    "nonnegative_cp",
+    "rank_curve",
+    "run_lengths",
+    "sliding_correlation",
+    "weighted_block_model",
+]
