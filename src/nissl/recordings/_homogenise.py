@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,9 @@ from nissl.recordings._collection import Collection, common_units
 from nissl.recordings._normalising import DeltaF, Normalise
 from nissl.recordings._ordering import Order, neuron_list
 from nissl.recordings._resampling import CENTRE, Resample, Residual, StartAtZero
+from nissl.recordings._save import ZarrStore, replacing
 from nissl.recordings._smoothing import Smooth
-from nissl.recordings._step import RecordingWarning, Step, recording_of, run
+from nissl.recordings._step import RecordingWarning, Step, planned, recording_of, run
 
 
 def homogeniser(
@@ -81,6 +83,9 @@ def homogenise(
     max_gap: float | None = None,
     residual: bool = True,
     burn_in: float = 0.0,
+    to: str | Path | None = None,
+    overwrite: bool = False,
+    skip_bad: bool = False,
     progress: bool = True,
 ) -> xr.Dataset | Collection:
     """Put recordings on one clock, in one order, on one scale; what is missing stays missing.
@@ -112,6 +117,11 @@ def homogenise(
         Whether to keep rates of change as well.
     burn_in
         Seconds marked missing at the beginning after causal normalisation.
+    to
+        A zarr folder to write to, a stretch at a time, so that memory does not grow with the length of the recordings; `overwrite` replaces one
+        that is there. The result is then read from it where it is indexed.
+    skip_bad
+        Whether recordings that cannot be used are left out, with a warning, rather than refused.
     progress
         Whether to show a bar for several recordings.
 
@@ -146,40 +156,98 @@ def homogenise(
         dt=dt, smooth=smooth, window=window, alpha=alpha, sigma=sigma, normalise=normalise, baseline=baseline, neurons=neurons,
         aliases=aliases, interpolate=interpolate, max_gap=max_gap, residual=residual, burn_in=burn_in,
     )  # fmt: skip
+    single = isinstance(recordings, xr.Dataset | xr.DataArray | np.ndarray) or hasattr(recordings, "detach")
     if isinstance(recordings, str | Path):
-        from nissl.recordings._open import open as open_path
+        from nissl.recordings._open import Request, opened
 
-        recordings = open_path(recordings)
-    if not isinstance(recordings, Mapping | Sequence) or isinstance(recordings, xr.Dataset):
-        return run(steps_of(homogeniser(**settings)), recording_of(recordings))
+        recordings = opened(recordings, Request(), scan=False)  # every sample is seen below
+        single = isinstance(recordings, xr.Dataset)
+    if single:
+        recordings = {_ALONE: recording_of(recordings)}
     collection = Collection.of(recordings)
+    jobs = prepared(collection, settings, skip_bad)
+    with ExitStack() as stack:
+        store = None
+        if to is not None:
+            store = ZarrStore(stack.enter_context(replacing(zarr_path(to), overwrite)))
+        bar = tqdm(total=len(jobs), desc="homogenise", unit="recording", disable=None if progress and len(jobs) > 1 else True)  # fmt: skip
+        stack.callback(bar.close)
+        out: dict[str, xr.Dataset] = {}
+        for animal, steps in jobs.items():
+            group = None if animal == _ALONE else animal
+            try:
+                with naming(animal):
+                    made = run(steps, recording_of(collection[animal]), None if store is None else store.array(group))
+            except NisslError as error:
+                if not skip_bad:
+                    raise
+                warnings.warn(f"left out: {error}", RecordingWarning, stacklevel=2)
+                if store is not None:
+                    store.drop(animal)
+                continue
+            if store is None:
+                out[animal] = made
+            else:
+                store.recording(made, group)
+                out[animal] = xr.Dataset()
+            bar.update()
+        if not out:
+            raise InputError(f"none of {len(collection)} recordings could be homogenised")
+        if store is not None and not single:
+            store.finish(list(out))
+    if to is not None:
+        from nissl.recordings._open import Request, opened
+
+        return opened(zarr_path(to), Request(), scan=False)
+    return out[_ALONE] if single else Collection(out)
+
+
+_ALONE = ""  # the name of a recording that is no animal of several
+
+
+def zarr_path(to: str | Path) -> Path:
+    """Where a result goes: a zarr folder."""
+    path = Path(to)
+    if path.suffix.lower() not in ("", ".zarr"):
+        raise InputError(f"{str(path)!r} ends in {path.suffix!r}; homogenised recordings go to a .zarr folder")
+    return path if path.suffix else path.with_name(path.name + ".zarr")
+
+
+def prepared(collection: Collection, settings: dict[str, Any], skip_bad: bool) -> dict[str, list[Step]]:
+    """The steps for every animal, each checked against its clock and names before any is run."""
     pipelines = pipelines_for(collection, settings)
-    out: dict[str, xr.Dataset] = {}
-    bar = tqdm(collection.items(), total=len(collection), desc="homogenise", unit="recording", disable=None if progress else True)  # fmt: skip
-    for animal, recording in bar:
-        with naming(animal):
-            out[animal] = run(pipelines[animal], recording)
-    return Collection(out)
+    bad: list[str] = []
+    for animal, recording in collection.items():
+        try:
+            with naming(animal), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                planned(pipelines[animal], recording_of(recording))
+        except NisslError as error:
+            bad.append(str(error))
+            del pipelines[animal]
+            if not skip_bad and len(collection) == 1:
+                raise
+    if bad and (not skip_bad or not pipelines):
+        raise InputError(f"{len(bad)} of {len(collection)} recordings cannot be homogenised: " + "; ".join(bad[:5]) + ("; ..." if len(bad) > 5 else ""))  # fmt: skip
+    for message in bad:
+        warnings.warn(f"left out: {message}", RecordingWarning, stacklevel=3)
+    return pipelines
 
 
 def pipelines_for(collection: Collection, settings: dict[str, Any]) -> dict[str, list[Step]]:
-    """The steps for each animal, so that all end on one clock and one axis; checked against its clock and names."""
+    """The steps for each animal, so that all end on one clock and one axis."""
     wanted = neuron_list(settings["neurons"])
-    if wanted is None:
+    if wanted is None and collection.animals != [_ALONE]:
         wanted = common_units(collection.values())
-    if not len(wanted):
-        warnings.warn(
-            "no unit has a name that says which neuron it is, so animals share no axis of neurons; give names in the files, or neurons=[...]", RecordingWarning, stacklevel=3
-        )  # fmt: skip
-    out: dict[str, list[Step]] = {}
-    for animal, recording in collection.items():
-        steps = steps_of(homogeniser(**{**settings, "neurons": settings["neurons"] if len(wanted) else None}))
-        if len(wanted) and settings["neurons"] is None:
-            steps[-1].set_params(neurons=[str(n) for n in wanted])
-        out[animal] = steps
-        _ = recording
+        if len(wanted):
+            settings = {**settings, "neurons": [str(n) for n in wanted]}
+        else:
+            warnings.warn(
+                "no unit has a name that says which neuron it is, so animals share no axis of neurons; give names in the files, or neurons=[...]", RecordingWarning, stacklevel=4
+            )  # fmt: skip
+    out = {animal: steps_of(homogeniser(**settings)) for animal in collection}
     averaged = {a: _resample(out[a]).averages(median_interval(r)) for a, r in collection.items()}
-    if any(averaged.values()):
+    if any(averaged.values()):  # the others are put onto the clock of these
         for animal, grouped in averaged.items():
             if not grouped:
                 _resample(out[animal]).set_params(offset=CENTRE)
@@ -188,7 +256,8 @@ def pipelines_for(collection: Collection, settings: dict[str, Any]) -> dict[str,
 
 def median_interval(recording: xr.Dataset) -> float:
     """Seconds between samples."""
-    return float(np.median(np.diff(recording["time"].values)))
+    steps = np.diff(recording["time"].values) if "time" in recording.coords else np.empty(0)
+    return float(np.median(steps)) if len(steps) else np.inf
 
 
 def steps_of(pipeline: Pipeline) -> list[Step]:
@@ -200,18 +269,17 @@ def _resample(steps: list[Step]) -> Resample:
     return next(s for s in steps if isinstance(s, Resample))
 
 
-class naming:  # noqa: N801
-    """Say which animal an error is about."""
-
-    def __init__(self, animal: str) -> None:
-        self.animal = animal
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, NisslError):
-            raise type(error)(f"{self.animal}: {error}") from error
-
-
-__all__ = ["InputError", "homogenise", "homogeniser"]
+@contextmanager
+def naming(animal: str) -> Iterator[None]:
+    """Say which animal an error or a warning is about."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except NisslError as error:
+            if animal == _ALONE:
+                raise
+            raise type(error)(f"{animal}: {error}") from error
+    for one in caught:
+        text = f"{animal}: {one.message}" if animal != _ALONE else str(one.message)
+        warnings.warn(text, one.category, stacklevel=5)

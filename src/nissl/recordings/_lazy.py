@@ -64,6 +64,13 @@ def lazy(array: BackendArray, dims: tuple[str, ...], chunks: tuple[int, ...] | N
     return variable
 
 
+def as_variable(array: Any, dims: tuple[str, ...]) -> xr.Variable:
+    """An array in memory, or one that is read by rows, as a variable."""
+    if isinstance(array, np.ndarray):
+        return xr.Variable(dims, array)
+    return lazy(FileArray(lambda key: np.asarray(array[key]), tuple(array.shape), np.dtype(array.dtype)), dims)
+
+
 def hdf5_array(
     path: str, name: str, dims: tuple[str, ...], *, transpose: bool = False, scale: float = 1.0, offset: float = 0.0
 ) -> xr.Variable:

@@ -94,16 +94,33 @@ def open(  # noqa: A001
     >>> worm["activity"].sel(unit="AVAR").values.tolist(), worm.attrs["rate"]
     ([2.0, nan, 1.0], 2.0)
     """
-    request = _request(activity, time, units, rate, orientation, series, mend)
+    return opened(path, _request(activity, time, units, rate, orientation, series, mend), check=check)
+
+
+def opened(
+    path: str | Path, request: Request, *, check: bool = True, scan: bool | None = None, skip_bad: bool = False
+) -> xr.Dataset | Collection:
+    """The same for what was asked as a whole; `scan` says whether all activity is looked at, `skip_bad` whether files that cannot be read are
+    left out of a folder.
+    """
     place = _existing(path)
-    found = _read(place, request)
-    if isinstance(found, Collection):
-        return found.map(lambda r: _looked_over(r, request, "", check)) if check or request.mend else found
-    out = _looked_over(found, request, f"{place.name}: ", check)
-    if not out.attrs.get("provenance"):
-        settings = dict(activity=activity, time=time, units=list(units) if isinstance(units, list | tuple) else units, rate=rate, orientation=orientation, series=series, mend=sorted(request.mend))  # fmt: skip
-        note(out, {"step": "open", "source": place.name, "settings": {k: v for k, v in settings.items() if v not in (None, [])}})  # fmt: skip
-    return out
+    found = _read(place, request, skip_bad)
+    if not isinstance(found, Collection):
+        return _looked_over(found, request, place.name, f"{place.name}: ", check, scan)
+    out: dict[str, xr.Dataset] = {}
+    bad: list[str] = []
+    for animal, recording in found.items():
+        try:
+            out[animal] = _looked_over(
+                recording, request, recording.attrs.get("source", animal), f"{animal}: ", check, scan
+            )
+        except NisslError as error:
+            bad.append(str(error))
+    if bad and (not skip_bad or not out):
+        raise InputError(f"{len(bad)} of {len(found)} recordings of {str(place)!r} cannot be used: " + "; ".join(bad[:5]) + ("; ..." if len(bad) > 5 else ""))  # fmt: skip
+    for message in bad:
+        warnings.warn(f"left out: {message}", RecordingWarning, stacklevel=3)
+    return Collection(out)
 
 
 def _request(activity: Any, time: Any, units: Any, rate: Any, orientation: Any, series: Any, mend: Iterable[str]) -> Request:  # fmt: skip
@@ -134,11 +151,11 @@ def _existing(path: str | Path) -> Path:
     return place
 
 
-def _read(place: Path, request: Request) -> xr.Dataset | Collection:
+def _read(place: Path, request: Request, skip_bad: bool = False) -> xr.Dataset | Collection:
     from nissl.recordings._read_xarray import is_zarr, read_zarr
 
     if place.is_dir():
-        return read_zarr(place, request) if is_zarr(place) else read_folder(place, request)
+        return read_zarr(place, request) if is_zarr(place) else read_folder(place, request, skip_bad)
     readers = _readers()
     suffix = place.suffix.lower()
     if suffix not in readers:
@@ -233,8 +250,11 @@ def _animal_names(files: list[Path], folder: Path) -> list[str]:
     return names
 
 
-def _looked_over(recording: xr.Dataset, request: Request, where: str, check: bool) -> xr.Dataset:
+def _looked_over(recording: xr.Dataset, request: Request, source: str, where: str, check: bool, scan: bool | None) -> xr.Dataset:  # fmt: skip
     out = mended(recording, request.mend) if request.mend else recording
     if check:
-        raise_and_warn(_findings(out, None, None), where)
+        raise_and_warn(_findings(out, None, scan), where)
+    if not out.attrs.get("provenance"):
+        settings = {k: sorted(v) if isinstance(v, frozenset) else v for k, v in vars(request).items()}
+        note(out, {"step": "open", "source": source, "settings": {k: v for k, v in settings.items() if v not in (None, [])}})  # fmt: skip
     return out

@@ -151,10 +151,12 @@ class _Writer:
             if array not in self.arrays:
                 continue
             target = self.arrays[array][1]
+            rows = getattr(target, "chunks", (rows,))[0]
             for start in range(0, len(self.plan.time), rows):
-                x = np.array(target[start : start + rows])
+                stop = min(start + rows, len(self.plan.time))
+                x = np.array(target[start:stop])
                 x[:, slots] = change(x[:, slots].astype(np.float64), columns)
-                target[start : start + rows] = x
+                target[start:stop] = x
 
     def fixed(self, name: str, x: np.ndarray) -> None:
         """One number a unit."""

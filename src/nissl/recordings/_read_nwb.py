@@ -88,12 +88,7 @@ class _Reader:
 
     def _series(self) -> Any:
         """The traces: the one asked for, the only ones, or the obvious ones."""
-        found = {
-            a: s
-            for a, s in sorted(
-                ((self._address(s), s) for s in self._all("RoiResponseSeries")), key=lambda pair: pair[0]
-            )
-        }
+        found = dict(sorted(((self._address(s), s) for s in self._all("RoiResponseSeries")), key=lambda pair: pair[0]))
         wanted = self.request.series or self.request.activity
         if wanted is not None and wanted != "units":
             hits = [
@@ -367,11 +362,12 @@ def _written_by_us(path: Path, file: Any) -> xr.Dataset:
                 entry["dims"], np.asarray(entry["values"], dtype=entry["dtype"]), entry["attrs"]
             )
             continue
-        variable = hdf5_array(str(path), entry["place"], tuple(entry["dims"]))
         if entry["columns"] is not None:
             parts = [hdf5_array(str(path), p, (entry["dims"][0],)).values for p in entry["columns"]]
             variable = xr.Variable(entry["dims"], np.stack(parts, 1))
-        elif entry["load"]:
+        else:
+            variable = hdf5_array(str(path), entry["place"], tuple(entry["dims"]))
+        if entry["load"]:
             variable = xr.Variable(entry["dims"], variable.values.astype(entry["dtype"]))
         variable.attrs = entry["attrs"]
         variables[name] = variable

@@ -104,6 +104,14 @@ def in_schema(found: xr.Dataset, request: Request, source: str) -> xr.Dataset:
         out = out.assign_coords(unit=("unit", unit_names(out[request.units].values)))
     if "unit" in out.coords:
         out = out.assign_coords(unit=("unit", unit_names(out["unit"].values), out["unit"].attrs))
+    for name in [n for n, v in out.variables.items() if v.dtype.kind in "TSU"]:  # texts as Python has them
+        texts = out.variables[name]
+        plain = xr.Variable(
+            texts.dims,
+            np.array([str(t) for t in np.ravel(texts.values)], dtype=object).reshape(texts.shape),
+            texts.attrs,
+        )
+        out = out.assign_coords({name: plain}) if name in out.coords else out.assign({str(name): plain})
     out.attrs.setdefault("source", source)
     return out
 

@@ -154,15 +154,22 @@ class ZarrStore:
         group = self.group(animal)
 
         def make(name: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype) -> Any:
-            return create(group, name, dims, shape, dtype)
+            return RowBuffer(create(group, name, dims, shape, dtype))
 
         return make
 
-    def recording(self, recording: xr.Dataset, animal: str | None = None, skip: tuple[str, ...] = ()) -> None:
+    def drop(self, animal: str) -> None:
+        """Forget an animal that could not be finished."""
+        if folder_of(animal) in self.root:
+            del self.root[folder_of(animal)]
+
+    def recording(self, recording: xr.Dataset, animal: str | None = None) -> None:
         """Write every variable that was not written yet, and the attributes."""
         group = self.group(animal)
         for name, variable in recording.variables.items():
-            if name not in skip:
+            if name in group:
+                group[name].attrs.update(plain_attrs(variable.attrs))
+            else:
                 _write(group, str(name), variable)
         coords = " ".join(str(c) for c in recording.coords if c not in recording.dims)
         group.attrs.update({**plain_attrs(recording.attrs), **({"coordinates": coords} if coords else {})})
@@ -172,6 +179,39 @@ class ZarrStore:
         from nissl.recordings._read_xarray import COLLECTION
 
         self.root.attrs[COLLECTION] = animals
+
+
+class RowBuffer:
+    """Rows on their way into a zarr array: they are written a chunk at a time, so that no chunk is written twice."""
+
+    def __init__(self, array: Any) -> None:
+        self.array, self.shape, self.dtype, self.chunks = array, array.shape, array.dtype, array.chunks
+        self.start = self.stop = 0
+        self.rows = np.empty((self.chunks[0], *self.shape[1:]), dtype=self.dtype)
+
+    def __setitem__(self, key: slice, values: np.ndarray) -> None:
+        if key.start != self.stop:
+            self.flush()
+            self.start = self.stop = key.start
+        done = 0
+        while done < len(values):
+            at = self.stop - self.start
+            room = self.chunks[0] - self.stop % self.chunks[0]
+            part = values[done : done + room]
+            self.rows[at : at + len(part)] = part
+            done, self.stop = done + len(part), self.stop + len(part)
+            if self.stop % self.chunks[0] == 0 or self.stop == self.shape[0]:
+                self.flush()
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        self.flush()
+        return self.array[key]
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if self.stop > self.start:
+            self.array[self.start : self.stop] = self.rows[: self.stop - self.start]
+        self.start = self.stop
 
 
 def create(
@@ -188,7 +228,7 @@ def create(
 
 def _write(group: Any, name: str, variable: xr.Variable) -> None:
     dims = tuple(map(str, variable.dims))
-    if variable.dtype.kind in "OUS":
+    if variable.dtype.kind in "OUST":
         texts = np.array([str(v) for v in np.ravel(variable.values)], dtype=object).reshape(variable.shape)
         array = group.create_array(name, shape=variable.shape, chunks=tuple(max(1, s) for s in variable.shape) or "auto", dtype="str", dimension_names=dims, compressors=None, attributes=plain_attrs(variable.attrs))  # fmt: skip
         if texts.size:

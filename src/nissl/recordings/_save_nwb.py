@@ -191,13 +191,13 @@ class _Writer:
         for name, variable in r.variables.items():
             if str(name) in self.placed:
                 continue
-            if variable.dtype.kind in "OUS" or variable.ndim == 0 or variable.size == 0:
+            if variable.dtype.kind in "OUST" or variable.ndim == 0 or variable.size == 0:
                 values = (
                     [str(v) for v in np.ravel(variable.values)]
-                    if variable.dtype.kind in "OUS"
+                    if variable.dtype.kind in "OUST"
                     else variable.values.tolist()
                 )
-                kind = "object" if variable.dtype.kind in "OUS" else variable.dtype.str
+                kind = "object" if variable.dtype.kind in "OUST" else variable.dtype.str
                 if kind == "object" and variable.ndim != 1:
                     values = np.array(values, dtype=object).reshape(variable.shape).tolist()
                 self.placed[str(name)] = {"dims": list(variable.dims), "attrs": plain_attrs(variable.attrs), "dtype": kind, "values": values}  # fmt: skip

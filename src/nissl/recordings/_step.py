@@ -11,7 +11,8 @@ import xarray as xr
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from nissl.errors import InputError
-from nissl.recordings._plan import Plan, Result, execute
+from nissl.recordings._lazy import as_variable
+from nissl.recordings._plan import Make, Plan, Result, execute, in_memory
 from nissl.recordings._traces import as_traces, listed
 
 
@@ -62,11 +63,11 @@ def recording_of(x: Any) -> xr.Dataset:
     return xr.Dataset({"activity": as_traces(x, constant="keep")})
 
 
-def run(steps: list[Step], recording: xr.Dataset) -> xr.Dataset:
-    """All steps in one pass, in memory."""
+def run(steps: list[Step], recording: xr.Dataset, make: Make | None = None) -> xr.Dataset:
+    """All steps in one pass, into memory, or into arrays that `make` makes."""
     plan = planned(steps, recording)
-    result = execute(plan, recording["activity"].transpose("time", "unit"))
-    arrays = {name: xr.DataArray(np.asarray(array), dims=dims) for name, (dims, array) in result.arrays.items()}
+    result = execute(plan, recording["activity"].transpose("time", "unit"), make or in_memory)
+    arrays = {name: xr.DataArray(as_variable(array, dims)) for name, (dims, array) in result.arrays.items()}
     return assembled(steps, recording, plan, result, arrays)
 
 
