@@ -9,30 +9,40 @@ from nissl.populations.communities import correlation_communities, leiden
 from nissl.populations.decoding import decode
 from nissl.populations.dynamic_connectome import DynamicConnectome
 from nissl.populations.gain_control import GainControl
+from nissl.populations.hmm_glm import HMMGLM, StateSelection, compare_hmm_glm, lagged_correlation, select_states
 from nissl.populations.rank_choice import RankCurve, rank_curve
+from nissl.populations.structure_function import StructureFunction, functional_connectivity, structure_function
 from nissl.populations.tensor_factors import TensorFactors, factor_similarity, nonnegative_cp
 
 __all__ = [
+    "HMMGLM",
     "AdaptationEffects",
     "AdaptationFit",
     "BlockModel",
     "DynamicConnectome",
     "GainControl",
     "RankCurve",
+    "StateSelection",
+    "StructureFunction",
     "TensorFactors",
     "adaptation_effects",
     "compare_adaptation",
+    "compare_hmm_glm",
     "correlation_communities",
     "decode",
     "description_length",
     "differential_affinity",
     "factor_similarity",
     "fit_adaptation",
+    "functional_connectivity",
+    "lagged_correlation",
     "layer_drive",
     "leiden",
     "nonnegative_cp",
     "rank_curve",
     "run_lengths",
+    "select_states",
     "sliding_correlation",
+    "structure_function",
     "weighted_block_model",
 ]

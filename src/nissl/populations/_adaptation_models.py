@@ -93,7 +93,9 @@ def synaptic_curves(pre: Float[np.ndarray, "unit stimulus"], post: Curves, seen:
 
     A free matrix a recording, fitted to the stimuli `seen`; the bound that models with few numbers are held against.
     """
-    mixing = np.linalg.lstsq(pre[:, seen].T, post[:, :, seen].transpose(2, 0, 1).reshape(seen.sum(), -1), rcond=1e-10)[0]
+    mixing = np.linalg.lstsq(pre[:, seen].T, post[:, :, seen].transpose(2, 0, 1).reshape(seen.sum(), -1), rcond=1e-10)[
+        0
+    ]
     return (pre.T @ mixing).reshape(pre.shape[1], *post.shape[:2]).transpose(1, 2, 0)
 
 

@@ -36,6 +36,8 @@ def as_drive(drive: Any, unit: Any = None) -> xr.DataArray:
     if 0 in out.shape:
         raise InputError(f"drive of shape {out.shape}; give at least one unit and one stimulus")
     if "unit" not in out.coords:
+        if unit is not None and len(unit) != out.sizes["unit"]:
+            raise InputError(f"a drive of {out.sizes['unit']} units; {len(unit)} were fitted")
         out = out.assign_coords(unit=np.arange(out.sizes["unit"]) if unit is None else np.asarray(unit))
     if not np.isfinite(out).all():
         bad = out["unit"].values[~np.isfinite(out.values).all(1)]
@@ -45,8 +47,10 @@ def as_drive(drive: Any, unit: Any = None) -> xr.DataArray:
     return out
 
 
-def as_recurrent(recurrent: Any, unit: np.ndarray) -> Float[np.ndarray, "target source"]:
-    """Weights in the order of the drive's units; None is a network without recurrence."""
+def as_recurrent(
+    recurrent: Any, unit: np.ndarray, what: str = "recurrent weights"
+) -> Float[np.ndarray, "target source"]:
+    """Weights (or a decoder) in the order of the drive's units; None is a network without recurrence."""
     n = len(unit)
     if recurrent is None:
         return np.zeros((n, n))
@@ -56,13 +60,13 @@ def as_recurrent(recurrent: Any, unit: np.ndarray) -> Float[np.ndarray, "target 
             if dim in recurrent.coords and not np.array_equal(recurrent[dim].values, unit):
                 absent = sorted(set(map(str, unit)) - set(map(str, recurrent[dim].values)))
                 if absent:
-                    raise InputError(f"recurrent weights lack {len(absent)} units of the drive along {dim}: {_named(absent)}")
+                    raise InputError(f"{what} lack {len(absent)} units of the drive along {dim}: {_named(absent)}")
                 recurrent = recurrent.sel({dim: unit})
     weights = plain(recurrent)
     if weights.shape != (n, n):
-        raise InputError(f"recurrent weights of shape {weights.shape} for {n} units; give ({n}, {n}), target by source")
+        raise InputError(f"{what} of shape {weights.shape} for {n} units; give ({n}, {n}), target by source")
     if not np.isfinite(weights).all():
-        raise InputError("recurrent weights hold NaN or infinity; missing connections are 0")
+        raise InputError(f"{what} hold NaN or infinity; missing connections are 0")
     return weights
 
 
@@ -86,6 +90,7 @@ def as_contrast(contrast: Any, n: int) -> Float[np.ndarray, "stimulus"]:
     if c.shape not in ((), (n,)) or not np.isfinite(c).all() or (c < 0).any():
         raise InputError(f"contrast of shape {c.shape}; give one number at least 0, or one for each of {n} stimuli")
     return np.broadcast_to(c, n)
+
 
 def layer_drive(model: Any, data: Any, site: str, **options: Any) -> xr.DataArray:
     """What a layer of a network drives its units with: its recorded activity as `(unit, stimulus)`, one stimulus a sample.

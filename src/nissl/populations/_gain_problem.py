@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from scipy import linalg
+from scipy.linalg import get_lapack_funcs
 from scipy.optimize import nnls
 from scipy.sparse.linalg import ArpackError, eigs
 
@@ -30,8 +31,8 @@ def spectral_abscissa(weights: Matrix) -> float:
     if len(weights) > _ALL_EIGENVALUES and weights.any():
         start = np.random.default_rng(0).standard_normal(len(weights))
         try:
-            found = eigs(weights, k=1, which="LR", v0=start, ncv=60, tol=1e-6, return_eigenvectors=False)
-            return float(found.real.max())
+            found = eigs(weights, k=1, which="LR", v0=start, ncv=40, tol=1e-4, return_eigenvectors=False)  # type: ignore[arg-type]
+            return float(np.real(np.asarray(found)).max())
         except ArpackError:  # many eigenvalues lie close to the edge: take them all
             pass
     return float(np.linalg.eigvals(weights).real.max())
@@ -171,24 +172,23 @@ class GainProblem:
         """
         q, h = self.quadratic, self.linear
         norm = np.abs(q).sum(0).max()
-        factor, failed = linalg.lapack.dpotrf(q, lower=False, clean=True)
-        reciprocal = 0.0 if failed else float(linalg.lapack.dpocon(factor, norm)[0])
+        cholesky, condition = get_lapack_funcs(("potrf", "pocon"), (q,))
+        factor, failed = cholesky(q, lower=False, clean=True)
+        reciprocal = 0.0 if failed else float(condition(factor, norm)[0])
         if reciprocal < 1e-15:
             raise InputError(
                 f"gamma = {self.gamma} leaves the gains undetermined: some neurons, or mixtures of them, are not driven in this "
                 "context; give gamma > 0, which pulls those to their usual gain"
             )
         if nonnegative:
-            target = linalg.solve_triangular(factor, h, trans="T")
+            target = linalg.solve_triangular(factor, h, trans=1)
             gains, _ = nnls(factor, target, maxiter=30 * len(h))
         else:
             gains = linalg.cho_solve((factor, False), h)
         return gains, 1 / reciprocal
 
 
-def second_moment(
-    drive: Float[np.ndarray, "unit stimulus"], probability: Float[np.ndarray, "stimulus"]
-) -> Matrix:
+def second_moment(drive: Float[np.ndarray, "unit stimulus"], probability: Float[np.ndarray, "stimulus"]) -> Matrix:
     """``E[f f^T]``: not the covariance, since the mean drive costs activity too."""
     scaled = drive * np.sqrt(probability)
     return scaled @ scaled.T

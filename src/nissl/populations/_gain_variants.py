@@ -120,7 +120,12 @@ def optimise(
         spent = (rates**2 if cost == "l2" else np.abs(rates)).sum(0) @ probability
         away = ((gains - reference) ** 2).sum()
         total = error + alpha * spent + gamma * away
-        return {"fidelity": float(error), "activity": float(spent), "homeostasis": float(away), "objective": float(total)}
+        return {
+            "fidelity": float(error),
+            "activity": float(spent),
+            "homeostasis": float(away),
+            "objective": float(total),
+        }
 
     start = _stable_start(circuit, reference)
     wall = 10 * (1 + abs(terms(start, circuit.rates(drive, start))["objective"]))

@@ -49,7 +49,11 @@ class AdaptationEffects:
         """
         distance = self.neurons["offset"].abs()
         parts = {"near": distance <= near, "far": distance > far}
-        out = {f"{e}_{p}": float(self.neurons.loc[k, f"{e}_ratio"].mean()) for p, k in parts.items() for e in ("max", "min")}
+        out = {
+            f"{e}_{p}": float(self.neurons.loc[k, f"{e}_ratio"].mean())
+            for p, k in parts.items()
+            for e in ("max", "min")
+        }
         on_flank = (distance >= flank[0]) & (distance <= flank[1])
         out["shift"] = float(self.neurons.loc[on_flank, "shift"].mean())
         return {**out, "equalisation": self.equalisation, "decorrelation": self.decorrelation}
@@ -125,7 +129,8 @@ def adaptation_effects(
 
     Notes
     -----
-    A ratio of minima is NaN where the minimum before adaptation is not positive: there it means nothing.
+    A ratio of minima is NaN where the minimum before adaptation is not positive, and equalisation where mean responses are
+    not: there they mean nothing.
 
     Examples
     --------
@@ -138,12 +143,16 @@ def adaptation_effects(
     """
     before, after = curves(pre, "pre"), curves(post, "post")
     if before.shape != after.shape:
-        raise InputError(f"curves of shape {before.shape} before and {after.shape} after adaptation; give the same (unit, stimulus)")
+        raise InputError(
+            f"curves of shape {before.shape} before and {after.shape} after adaptation; give the same (unit, stimulus)"
+        )
     angles = angles_of(pre, orientation, before.shape[1])
     p = inputs.as_probability(probability, before.shape[1])
     flat = np.flatnonzero(np.ptp(before, axis=1) <= 1e-12 * (1 + np.abs(before).max(1)))
     if len(flat):
-        raise InputError(f"{len(flat)} units respond to all stimuli alike (numbers {flat[:5].tolist()}); they have no preference to follow")
+        raise InputError(
+            f"{len(flat)} units respond to all stimuli alike (numbers {flat[:5].tolist()}); they have no preference to follow"
+        )
     favourite = preference(before, angles, period) if preferred is None else inputs.plain(preferred)
     if favourite.shape != (len(before),):
         raise InputError(f"preferred of shape {favourite.shape} for {len(before)} units")
@@ -163,7 +172,9 @@ def adaptation_effects(
     )  # fmt: skip
     close = np.abs(offset) <= neighbours
     if close.sum() < 2:
-        raise InputError(f"{close.sum()} units lie within {neighbours} degrees of the adapter at {adapter}; two are needed for a covariance")
+        raise InputError(
+            f"{close.sum()} units lie within {neighbours} degrees of the adapter at {adapter}; two are needed for a covariance"
+        )
     return AdaptationEffects(
         table,
         equalisation=_variation(after @ p) / _variation(before @ p),
@@ -208,7 +219,9 @@ def wrapped(difference: Float[np.ndarray, "*shape"], period: float = 180.0) -> F
 
 def curves(values: Any, name: str) -> Float[np.ndarray, "unit stimulus"]:
     """Tuning curves as a plain array, finite."""
-    out = inputs.plain(values.transpose("unit", "stimulus") if isinstance(values, xr.DataArray) and "unit" in values.dims else values)
+    out = inputs.plain(
+        values.transpose("unit", "stimulus") if isinstance(values, xr.DataArray) and "unit" in values.dims else values
+    )
     if out.ndim != 2 or 0 in out.shape or not np.isfinite(out).all():
         raise InputError(f"{name} of shape {out.shape}: give finite responses (unit, stimulus)")
     return out
@@ -227,7 +240,10 @@ def angles_of(values: Any, orientation: Any, n: int) -> Float[np.ndarray, "stimu
 
 
 def _variation(mean: Float[np.ndarray, "unit"]) -> float:
-    return float(mean.std() / mean.mean())
+    """Coefficient of variation; NaN where it means nothing, around a mean that is not positive."""
+    return (
+        float(mean.std() / mean.mean()) if mean.mean() > 1e-12 * np.abs(mean).max() and mean.mean() > 1e-12 else np.nan
+    )
 
 
 def _covariance(response: Float[np.ndarray, "unit stimulus"], p: Float[np.ndarray, "stimulus"]) -> float:

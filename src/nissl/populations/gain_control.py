@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import xarray as xr
@@ -30,7 +30,7 @@ class GainControl(BaseEstimator):
         Pull of each gain towards its usual value.
     decoder
         Linear read-out D: "matched" inverts the network at unit gain (``I - W``), "optimal" is that of least squares at the
-        reference gains in the context of `fit`, "identity" reads the rates as they are.
+        reference gains in the context of `fit`, "identity" reads the rates as they are; or a matrix `(unit, unit)` of your own.
     activity_cost
         "l2" (mean squared rate) or "l1" (mean rate, for rates that are not negative).
     nonnegative
@@ -75,7 +75,7 @@ class GainControl(BaseEstimator):
         *,
         alpha: float = 1.0,
         gamma: float = 1.0,
-        decoder: Literal["matched", "optimal", "identity"] = "matched",
+        decoder: Any = "matched",
         activity_cost: Literal["l2", "l1"] = "l2",
         nonnegative: bool = False,
         gain_on: Literal["drive", "input"] = "drive",
@@ -119,8 +119,12 @@ class GainControl(BaseEstimator):
         self._lift, self.abscissa_ = steady_response(self._weights)
         p = inputs.as_probability(probability, drive.sizes["stimulus"])
         c = inputs.as_contrast(contrast, drive.sizes["stimulus"])
-        moment = second_moment(drive.to_numpy() * c, p) if self.decoder == "optimal" else np.empty((0, 0))
-        self._back = decode_back(self.decoder, self._lift, moment, self._reference)
+        if isinstance(self.decoder, str):
+            # Only the optimal decoder depends on the context.
+            moment = second_moment(drive.to_numpy() * c, p) if self.decoder == "optimal" else np.empty((0, 0))
+            self._back = decode_back(self.decoder, self._lift, moment, self._reference)
+        else:
+            self._back = inputs.as_recurrent(self.decoder, drive["unit"].to_numpy(), "decoder weights") @ self._lift
         return self._solve(p, c)
 
     def adapt(self, probability: Any = None, *, contrast: Any = 1.0) -> GainControl:
@@ -134,7 +138,7 @@ class GainControl(BaseEstimator):
         self._fitted()
         n = self.drive_.sizes["stimulus"]
         p, c = inputs.as_probability(probability, n), inputs.as_contrast(contrast, n)
-        other: GainControl = clone(self)
+        other = cast("GainControl", clone(self))
         for name in ("drive_", "_weights", "_reference", "_lift", "abscissa_", "_back"):
             setattr(other, name, getattr(self, name))
         return other._solve(p, c)
@@ -172,7 +176,9 @@ class GainControl(BaseEstimator):
         self._fitted()
         drive = self.drive_ if drive is None else self._same_units(drive)
         if not tau > 0 or (duration is not None and not duration > 0) or n_times < 2:
-            raise InputError(f"tau {tau} s and duration {duration} s must be positive, and n_times {n_times} at least 2")
+            raise InputError(
+                f"tau {tau} s and duration {duration} s must be positive, and n_times {n_times} at least 2"
+            )
         duration = duration or 25 * tau / (1 - min(self._effective_abscissa(), 0.999))
         circuit, gains, f = self._circuit(), self.gains_.to_numpy(), drive.to_numpy()
         moments = np.linspace(0, duration, n_times)
@@ -182,7 +188,7 @@ class GainControl(BaseEstimator):
         )  # fmt: skip
         if not found.success:
             raise InputError(f"the solver gave up: {found.message}")
-        coords = {"time": moments, **{k: v for k, v in drive.coords.items()}}
+        coords = {"time": moments, **dict(drive.coords)}
         return xr.DataArray(
             found.y.T.reshape(-1, *f.shape), dims=("time", "unit", "stimulus"), coords=coords, name="rate"
         )
@@ -242,8 +248,8 @@ class GainControl(BaseEstimator):
                 average += gains
             if (step + 1) % every == 0:
                 kept[(step + 1) // every - 1] = gains
-        if not np.isfinite(gains).all() or np.abs(gains).max() > 1e6:
-            raise InputError(f"gains run away at rate {rate}; lower it below {1 / (drive**2).sum(1).max():.3g}")
+            if not np.abs(gains).max() < 1e6:
+                raise InputError(f"gains run away at rate {rate}; lower it below {1 / (drive**2).sum(1).max():.3g}")
         return xr.Dataset(
             {
                 "gains": (("step", "unit"), kept),
@@ -277,8 +283,8 @@ class GainControl(BaseEstimator):
         self.gains_ = xr.DataArray(gains, dims="unit", coords=units, name="gain").assign_coords(
             {k: v for k, v in self.drive_.coords.items() if v.dims == ("unit",)}
         )
-        for name, value in terms.items():
-            setattr(self, f"{name}_", value)
+        self.objective_, self.fidelity_ = terms["objective"], terms["fidelity"]
+        self.activity_, self.homeostasis_ = terms["activity"], terms["homeostasis"]
         names = units["unit"].to_numpy()
         self.decoder_ = xr.DataArray(
             self._decoder(), dims=("target", "source"), coords={"target": names, "source": names}
@@ -323,7 +329,7 @@ class GainControl(BaseEstimator):
             ("activity_cost", ("l2", "l1")),
             ("gain_on", ("drive", "input")),
         ):
-            if getattr(self, name) not in allowed:
+            if (name != "decoder" or isinstance(self.decoder, str)) and getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed)
         for name in ("alpha", "gamma"):
             value = getattr(self, name)
@@ -333,18 +339,24 @@ class GainControl(BaseEstimator):
     def _reference_gains(self, n: int) -> np.ndarray:
         reference = inputs.plain(self.reference)
         if reference.shape not in ((), (n,)) or not np.isfinite(reference).all():
-            raise InputError(f"reference gains of shape {reference.shape}; give one finite number, or one for each of {n} units")
+            raise InputError(
+                f"reference gains of shape {reference.shape}; give one finite number, or one for each of {n} units"
+            )
         return np.broadcast_to(reference, n).astype(float)
 
     def _same_units(self, drive: Any) -> xr.DataArray:
         drive = inputs.as_drive(drive, self.drive_["unit"].to_numpy())
         if not np.array_equal(drive["unit"].values, self.drive_["unit"].values):
-            raise InputError(f"a drive of {drive.sizes['unit']} units whose names differ from the {self.drive_.sizes['unit']} fitted")
+            raise InputError(
+                f"a drive of {drive.sizes['unit']} units whose names differ from the {self.drive_.sizes['unit']} fitted"
+            )
         return drive
 
     def _refuse_variant(self, what: str) -> None:
         if not self._closed_form:
-            raise InputError(f"{what} is the rule of gains on the drive of linear rates; use gain_on='drive', rectified=False")
+            raise InputError(
+                f"{what} is the rule of gains on the drive of linear rates; use gain_on='drive', rectified=False"
+            )
 
     def _fitted(self) -> None:
         if not hasattr(self, "gains_"):

@@ -4,16 +4,35 @@ from nissl.recordings.simulate.block_graphs import planted_partition, weighted_l
 from nissl.recordings.simulate.calcium import calcium
 from nissl.recordings.simulate.hub_circuit import hub_circuit
 from nissl.recordings.simulate.motifs import motifs
+from nissl.recordings.simulate.retina import (
+    RETINA_TYPES,
+    SIMPLE_AND_COMPLEX,
+    CellType,
+    Retina,
+    RetinaModel,
+    natural_stimuli,
+    retina,
+)
+from nissl.recordings.simulate.switching_glm import lag_kernel, simulate_switching_glm
 from nissl.recordings.simulate.tuning import adapted_recordings, adapted_tuning, adapter_ensemble, orientation_ring
 
 __all__ = [
+    "RETINA_TYPES",
+    "SIMPLE_AND_COMPLEX",
+    "CellType",
+    "Retina",
+    "RetinaModel",
     "adapted_recordings",
     "adapted_tuning",
     "adapter_ensemble",
     "calcium",
     "hub_circuit",
+    "lag_kernel",
     "motifs",
+    "natural_stimuli",
     "orientation_ring",
     "planted_partition",
+    "retina",
+    "simulate_switching_glm",
     "weighted_lfr",
 ]

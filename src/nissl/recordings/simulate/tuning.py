@@ -315,7 +315,9 @@ def adapted_recordings(
     (11, 13, 21)
     """
     if noise < 0 or len(probabilities) == 0:
-        raise InputError(f"noise {noise} and {len(probabilities)} recordings; noise is at least 0, recordings at least 1")
+        raise InputError(
+            f"noise {noise} and {len(probabilities)} recordings; noise is at least 0, recordings at least 1"
+        )
     truth = orientation_ring(n_units, n_stimuli, **ring)
     adapter = float(truth.preferred[n_units // 2])
     # Orientations are laid out around the adapter, so that one of them is the adapter itself.
@@ -338,5 +340,7 @@ def adapted_recordings(
 
     dims = ("recording", "unit", "stimulus")
     return truth.assign(
-        pre=(dims, noisy("pre")), post=(dims, noisy("post")), probability=(("recording", "stimulus"), np.stack(contexts))
+        pre=(dims, noisy("pre")),
+        post=(dims, noisy("post")),
+        probability=(("recording", "stimulus"), np.stack(contexts)),
     ).assign_attrs(alpha=alpha, gamma=gamma, noise=noise, seed=seed, adapter=adapter)
