@@ -1,5 +1,6 @@
 """What is this brain doing? Models fitted to recordings, each beside a simple baseline."""
 
+from nissl.populations import rhythms
 from nissl.populations._gain_inputs import layer_drive
 from nissl.populations.adaptation import AdaptationEffects, adaptation_effects
 from nissl.populations.adaptation_fit import AdaptationFit, compare_adaptation, fit_adaptation
@@ -11,8 +12,19 @@ from nissl.populations.dynamic_connectome import DynamicConnectome
 from nissl.populations.gain_control import GainControl
 from nissl.populations.hmm_glm import HMMGLM, StateSelection, compare_hmm_glm, lagged_correlation, select_states
 from nissl.populations.rank_choice import RankCurve, rank_curve
+from nissl.populations.replay import ReplayDecoder
+from nissl.populations.sequenceness import sequenceness
+from nissl.populations.sequences import Flexibility, RankOrder, flexibility, rank_order
+from nissl.populations.sparseness import active_fraction, hoyer, sparseness, treves_rolls, treves_rolls_sparseness
 from nissl.populations.structure_function import StructureFunction, functional_connectivity, structure_function
 from nissl.populations.tensor_factors import TensorFactors, factor_similarity, nonnegative_cp
+from nissl.populations.weight_statistics import (
+    WeightStatistics,
+    lottery_curve,
+    reciprocity,
+    weight_distributions,
+    weight_statistics,
+)
 
 __all__ = [
     "HMMGLM",
@@ -20,11 +32,16 @@ __all__ = [
     "AdaptationFit",
     "BlockModel",
     "DynamicConnectome",
+    "Flexibility",
     "GainControl",
     "RankCurve",
+    "RankOrder",
+    "ReplayDecoder",
     "StateSelection",
     "StructureFunction",
     "TensorFactors",
+    "WeightStatistics",
+    "active_fraction",
     "adaptation_effects",
     "compare_adaptation",
     "compare_hmm_glm",
@@ -34,15 +51,27 @@ __all__ = [
     "differential_affinity",
     "factor_similarity",
     "fit_adaptation",
+    "flexibility",
     "functional_connectivity",
+    "hoyer",
     "lagged_correlation",
     "layer_drive",
     "leiden",
+    "lottery_curve",
     "nonnegative_cp",
     "rank_curve",
+    "rank_order",
+    "reciprocity",
+    "rhythms",
     "run_lengths",
     "select_states",
+    "sequenceness",
     "sliding_correlation",
+    "sparseness",
     "structure_function",
+    "treves_rolls",
+    "treves_rolls_sparseness",
+    "weight_distributions",
+    "weight_statistics",
     "weighted_block_model",
 ]

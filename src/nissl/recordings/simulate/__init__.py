@@ -4,6 +4,13 @@ from nissl.recordings.simulate.block_graphs import planted_partition, weighted_l
 from nissl.recordings.simulate.calcium import calcium
 from nissl.recordings.simulate.hub_circuit import hub_circuit
 from nissl.recordings.simulate.motifs import motifs
+from nissl.recordings.simulate.oscillations import (
+    coupled_oscillators,
+    nested_oscillation,
+    phase_locked_spikes,
+    pink_noise,
+)
+from nissl.recordings.simulate.replay import place_cells, replay_events
 from nissl.recordings.simulate.retina import (
     RETINA_TYPES,
     SIMPLE_AND_COMPLEX,
@@ -26,12 +33,18 @@ __all__ = [
     "adapted_tuning",
     "adapter_ensemble",
     "calcium",
+    "coupled_oscillators",
     "hub_circuit",
     "lag_kernel",
     "motifs",
     "natural_stimuli",
+    "nested_oscillation",
     "orientation_ring",
+    "phase_locked_spikes",
+    "pink_noise",
+    "place_cells",
     "planted_partition",
+    "replay_events",
     "retina",
     "simulate_switching_glm",
     "weighted_lfr",
