@@ -66,7 +66,7 @@ class ReplayDecoder(BaseEstimator):
 
     Examples
     --------
-    >>> from nissl.recordings.simulate.replay import place_cells, replay_events
+    >>> from nissl.recordings.simulate import place_cells, replay_events
     >>> run = place_cells(seed=1)
     >>> decoder = ReplayDecoder().fit(run, run.position)
     >>> scores = decoder.score(replay_events(run, 20, order="reverse", seed=1), n_shuffles=200)
