@@ -386,7 +386,14 @@ class DynamicConnectome(BaseEstimator):
         tops = [np.where(f.max(0) > 0, f.max(0), 1) for f in (course, profile)]
         pattern = pattern * self.model_.weights * tops[0] * tops[1]
         self.weights_ = self.model_.weights * np.prod([f.sum(0) for f in self.model_.factors], axis=0)
-        self.weights_ = self.weights_ / self.weights_.sum()
+        order = np.argsort(-self.weights_, kind="stable")
+        course, profile, pattern, tops = (
+            course[:, order],
+            profile[:, order],
+            pattern[:, order],
+            [t[order] for t in tops],
+        )
+        self.weights_ = self.weights_[order] / self.weights_.sum()
         component = np.arange(len(self.weights_))
         whole = np.full((len(times), len(component)), np.nan)
         whole[times] = course / tops[0]

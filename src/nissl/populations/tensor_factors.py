@@ -18,11 +18,11 @@ from jaxtyping import Bool, Float
 from tqdm import tqdm
 
 from nissl.errors import InputError
+from nissl.populations._cp_problems import Complete, Factors, Incomplete, Patterned, all_grams, khatri_rao, varying_axes
 from nissl.statistics import match
 
 INNER = 3  # passes over the rows of a factor for each product with the array
 MARGIN = 0.01  # explained variance within which two starts count as equally good
-Factors = list[np.ndarray]  # one array (restart, component, place) an axis
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TensorFactors:
     def model(self) -> Float[np.ndarray, "..."]:
         """The array that the factors stand for."""
         shape = tuple(len(f) for f in self.factors)
-        left, right = _khatri_rao([f.T for f in self.factors[:-1]]), self.factors[-1]
+        left, right = khatri_rao([f.T for f in self.factors[:-1]]), self.factors[-1]
         return ((left.T * self.weights) @ right.T).reshape(shape)
 
 
@@ -130,16 +130,19 @@ def nonnegative_cp(
     -----
     Cichocki and Phan (2009), "Fast local algorithms for large scale nonnegative matrix and tensor factorizations"; the step
     along the line follows Ang, Cohen, Hien and Gillis (2021), "Extrapolated alternating algorithms for approximate canonical
-    polyadic decomposition". Missing entries are filled with the model before each sweep, which never raises the loss over the
-    others.
+    polyadic decomposition". What is missing along whole axes (a neuron that an animal lacks) is left out of the least squares
+    exactly; single missing entries are filled with the model before each sweep, which never raises the loss over the others.
     """
     x, missing = _checked(x, mask, n_components)
     starts = _starts(x, missing, n_components, init, n_restarts, np.random.default_rng(seed))
+    varying = [] if missing is None else varying_axes(missing)
     if missing is None:
-        runs = _descend(_Complete(x), starts, tol, max_sweeps)
+        runs = _descend(Complete(x), starts, tol, max_sweeps)
+    elif len(varying) < x.ndim:
+        runs = _descend(Patterned(x, missing, varying), starts, tol, max_sweeps)
     else:
         # Each start fills in its own numbers, so they go one after another, through one buffer.
-        problem = _Incomplete(x, missing)
+        problem = Incomplete(x, missing)
         each = ([f[[s]] for f in starts] for s in range(len(starts[0])))
         bar = tqdm(each, total=len(starts[0]), desc="starts", disable=None if progress else True, leave=False)
         runs = [run for start in bar for run in _descend(problem, start, tol, max_sweeps)]
@@ -251,70 +254,11 @@ def _singular_start(x: np.ndarray, axis: int, rank: int, spare: np.ndarray, rng:
     return out
 
 
-def _khatri_rao(factors: Sequence[np.ndarray]) -> np.ndarray:
-    """Row-wise outer products: from arrays (..., component, place) to (..., component, all places)."""
-    out = factors[0]
-    for f in factors[1:]:
-        out = (out[..., :, None] * f[..., None, :]).reshape(*out.shape[:-1], -1)
-    return out
-
-
-def _grams(factors: Factors) -> Factors:
-    return [(f @ f.swapaxes(1, 2)).astype(np.float64) for f in factors]
-
-
-class _Complete:
-    """The array seen as a matrix (left axes, right axes), and its products with factors."""
-
-    def __init__(self, x: np.ndarray) -> None:
-        self.shape, self.dtype = x.shape, x.dtype
-        # The split whose two sides, where they hold several axes, are smallest: they are walked through element by element.
-        sizes = {h: sum(prod(side) for side in (x.shape[:h], x.shape[h:]) if len(side) > 1) for h in range(1, x.ndim)}
-        self.half = min(sizes, key=sizes.__getitem__)
-        self.matrix = x.reshape(prod(x.shape[: self.half]), -1)
-        self.norm2 = float(np.einsum("ij,ij->", x.reshape(len(x), -1), x.reshape(len(x), -1), dtype=np.float64))
-
-    def towards_left(self, factors: Factors) -> np.ndarray:
-        """The array times the factors of the right axes: (restart, component, left places)."""
-        right = _khatri_rao(factors[self.half :])
-        return (right.reshape(-1, right.shape[-1]) @ self.matrix.T).reshape(*right.shape[:2], -1)
-
-    def towards_right(self, factors: Factors) -> np.ndarray:
-        left = _khatri_rao(factors[: self.half])
-        return (left.reshape(-1, left.shape[-1]) @ self.matrix).reshape(*left.shape[:2], -1)
-
-    def prepare(self, factors: Factors) -> tuple[np.ndarray, np.ndarray]:
-        """Loss of each restart, relative to |x|^2, and the product that both the loss and the next sweep need."""
-        product = self.towards_left(factors)
-        left = _khatri_rao(factors[: self.half])
-        inner = np.einsum("srp,srp->s", product, left, dtype=np.float64)
-        square = prod(_grams(factors)).sum((1, 2))
-        return np.maximum(self.norm2 - 2 * inner + square, 0) / self.norm2, product
-
-
-class _Incomplete(_Complete):
-    """The same with missing entries, which hold the model's own values while a sweep runs; one restart at a time."""
-
-    def __init__(self, x: np.ndarray, missing: np.ndarray) -> None:
-        super().__init__(x)
-        self.missing = missing.reshape(self.matrix.shape)
-
-    def prepare(self, factors: Factors, block: int = 2**22) -> tuple[np.ndarray, np.ndarray]:
-        left, right = _khatri_rao(factors[: self.half])[0], _khatri_rao(factors[self.half :])[0]
-        loss, rows = 0.0, max(1, block // right.shape[1])
-        for i in range(0, len(self.matrix), rows):
-            model = left[:, i : i + rows].T @ right
-            np.copyto(self.matrix[i : i + rows], model, where=self.missing[i : i + rows])
-            model -= self.matrix[i : i + rows]
-            loss += float(np.einsum("ij,ij->", model, model, dtype=np.float64))
-        return np.array([loss / self.norm2]), self.towards_left(factors)
-
-
-def _descend(problem: _Complete, factors: Factors, tol: float, max_sweeps: int) -> list[TensorFactors]:
+def _descend(problem: Complete, factors: Factors, tol: float, max_sweeps: int) -> list[TensorFactors]:
     """Sweep until every restart has converged; those that have leave the batch."""
     factors = [f.copy() for f in factors]
     loss, product = problem.prepare(factors)
-    _scale(factors, product, problem.half)
+    _scale(problem, factors, product)
     loss, product = problem.prepare(factors)
     n = len(loss)
     alive, step = np.arange(n), np.full(n, 0.5)
@@ -357,9 +301,9 @@ def _further(before: Factors, now: Factors, step: np.ndarray) -> Factors:
     return [np.maximum(end, _floor(end.dtype)) for end in ends]
 
 
-def _sweep(problem: _Complete, factors: Factors, product: np.ndarray) -> Factors:
+def _sweep(problem: Complete, factors: Factors, product: np.ndarray) -> Factors:
     """Every factor once, in place: those of the left axes from `product`, then those of the right."""
-    grams = _grams(factors)
+    grams = all_grams(factors)
     for first, last in ((0, problem.half), (problem.half, len(factors))):
         if first:
             product = problem.towards_right(factors)
@@ -367,8 +311,8 @@ def _sweep(problem: _Complete, factors: Factors, product: np.ndarray) -> Factors
         for axis in range(first, last):
             others = [a for a in range(first, last) if a != axis]
             target = _contract(product.reshape(*product.shape[:2], *side), axis - first, [factors[a] for a in others])
-            _rows(factors[axis], target, prod(g for a, g in enumerate(grams) if a != axis))
-            grams[axis] = _grams([factors[axis]])[0]
+            _rows(factors[axis], target, problem.gram(factors, grams, axis))
+            grams[axis] = all_grams([factors[axis]])[0]
     return factors
 
 
@@ -377,7 +321,7 @@ def _contract(product: np.ndarray, keep: int, factors: Factors) -> np.ndarray:
     if not factors:
         return product
     product = np.moveaxis(product, keep + 2, 2)
-    weights = _khatri_rao(factors)
+    weights = khatri_rao(factors)
     return (product.reshape(*product.shape[:3], -1) @ weights[..., None])[..., 0]
 
 
@@ -387,12 +331,14 @@ def _rows(factor: np.ndarray, target: np.ndarray, gram: np.ndarray) -> None:
     floor = _floor(factor.dtype)
     for _ in range(INNER):
         for r in range(factor.shape[1]):
-            step = target[:, r] - (gram[:, r, None] @ factor)[:, 0]
-            np.maximum(
-                factor[:, r] + step / np.maximum(gram[:, r, r, None], np.finfo(factor.dtype).tiny),
-                floor,
-                out=factor[:, r],
-            )
+            if gram.shape[-1] == 1:
+                step = target[:, r] - (gram[:, r, None, :, 0] @ factor)[:, 0]
+            else:
+                step = target[:, r] - (gram[:, r] * factor).sum(1)
+            # A place about which hardly anything is known takes a shorter step, which lowers the loss as well.
+            slope = gram[:, r, r]
+            slope = np.maximum(slope, 1e-6 * slope.mean(-1, keepdims=True) + np.finfo(factor.dtype).tiny)
+            np.maximum(factor[:, r] + step / slope, floor, out=factor[:, r])
 
 
 def _floor(dtype: np.dtype) -> float:
@@ -408,11 +354,10 @@ def _balance(factors: Factors) -> None:
         f *= (size / norm).astype(f.dtype)
 
 
-def _scale(factors: Factors, product: np.ndarray, half: int) -> None:
+def _scale(problem: Complete, factors: Factors, product: np.ndarray) -> None:
     """Multiply each restart by the one number that fits the array best, in place."""
-    inner = np.einsum("srp,srp->s", product, _khatri_rao(factors[:half]), dtype=np.float64)
-    square = prod(_grams(factors)).sum((1, 2))
-    best = np.maximum(inner / square, np.finfo(np.float32).tiny) ** (1 / len(factors))
+    inner = np.einsum("srp,srp->s", product, khatri_rao(factors[: problem.half]), dtype=np.float64)
+    best = np.maximum(inner / problem.square(factors), np.finfo(np.float32).tiny) ** (1 / len(factors))
     for f in factors:
         f *= best[:, None, None].astype(f.dtype)
 
