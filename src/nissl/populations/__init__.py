@@ -11,6 +11,7 @@ from nissl.populations.decoding import decode
 from nissl.populations.dynamic_connectome import DynamicConnectome
 from nissl.populations.gain_control import GainControl
 from nissl.populations.hmm_glm import HMMGLM, StateSelection, compare_hmm_glm, lagged_correlation, select_states
+from nissl.populations.neuroformer import Neuroformer, SpikeTokenizer
 from nissl.populations.rank_choice import RankCurve, rank_curve
 from nissl.populations.replay import ReplayDecoder
 from nissl.populations.sequenceness import sequenceness
@@ -34,9 +35,11 @@ __all__ = [
     "DynamicConnectome",
     "Flexibility",
     "GainControl",
+    "Neuroformer",
     "RankCurve",
     "RankOrder",
     "ReplayDecoder",
+    "SpikeTokenizer",
     "StateSelection",
     "StructureFunction",
     "TensorFactors",

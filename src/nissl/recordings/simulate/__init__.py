@@ -2,6 +2,7 @@
 
 from nissl.recordings.simulate.block_graphs import planted_partition, weighted_lfr
 from nissl.recordings.simulate.calcium import calcium
+from nissl.recordings.simulate.circuits import spiking_hubs, tuned_population, visual_population
 from nissl.recordings.simulate.hub_circuit import hub_circuit
 from nissl.recordings.simulate.motifs import motifs
 from nissl.recordings.simulate.oscillations import (
@@ -47,5 +48,8 @@ __all__ = [
     "replay_events",
     "retina",
     "simulate_switching_glm",
+    "spiking_hubs",
+    "tuned_population",
+    "visual_population",
     "weighted_lfr",
 ]
