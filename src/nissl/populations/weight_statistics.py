@@ -74,7 +74,7 @@ def weight_statistics(
     Parameters
     ----------
     weights
-        `(target, source)`; zero or NaN means no connection, self-loops are left out.
+        `(target, source)`; zero or NaN means no connection. Self-loops count as weights, and are left out of the graph.
     n_surrogates
         Copies with edges swapped, which keep every in- and out-degree.
     n_partitions
@@ -105,7 +105,7 @@ def weight_statistics(
     -----
     Log-normal wiring: Buzsaki and Mizuseki 2014. Rewiring: Maslov and Sneppen 2002. Small worlds: Humphries and Gurney 2008.
     """
-    matrix = _matrix(weights)
+    whole, matrix = _matrix(weights)
     linked = matrix != 0
     nodes, edges = len(matrix), int(linked.sum())
     copies = rewired(matrix, n_surrogates, swaps_per_edge=swaps_per_edge, seed=seed) != 0
@@ -125,7 +125,7 @@ def weight_statistics(
         nodes,
         edges,
         edges / (nodes * (nodes - 1)),
-        weight_distributions(matrix),
+        weight_distributions(whole),
         pd.DataFrame(
             [{**_row(t), "null": null} for t, null in rows.values()], index=pd.Index(list(rows), name="measure")
         ),
@@ -133,24 +133,25 @@ def weight_statistics(
     )
 
 
-def _matrix(weights: Any) -> np.ndarray:
+def _matrix(weights: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Checked weights, with and without self-loops."""
     if isinstance(weights, xr.DataArray):
         if {"target", "source"} <= set(weights.dims):
             weights = weights.transpose("target", "source")
         weights = weights.values
     if hasattr(weights, "detach"):
         weights = weights.detach().cpu().numpy()
-    matrix = np.nan_to_num(np.asarray(weights, dtype=float), posinf=np.inf, neginf=-np.inf)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise InputError(f"weights of shape {matrix.shape}; give a square matrix (target, source)")
-    if np.isinf(matrix).any():
+    whole = np.nan_to_num(np.asarray(weights, dtype=float), posinf=np.inf, neginf=-np.inf)
+    if whole.ndim != 2 or whole.shape[0] != whole.shape[1]:
+        raise InputError(f"weights of shape {whole.shape}; give a square matrix (target, source)")
+    if np.isinf(whole).any():
         raise InputError("infinite weights; mark what is unknown as NaN")
-    matrix = matrix * ~np.eye(len(matrix), dtype=bool)
+    matrix = whole * ~np.eye(len(whole), dtype=bool)
     if len(matrix) < 3 or (matrix != 0).sum() < 10:
         raise InputError(
             f"{len(matrix)} nodes and {int((matrix != 0).sum())} edges besides self-loops; give 3 nodes and 10 edges or more"
         )
-    return matrix
+    return whole, matrix
 
 
 def _row(test: SurrogateTest) -> dict[str, Any]:

@@ -85,9 +85,9 @@ def nested_oscillation(
     preferred_phase: float = np.pi / 3,
     slow: float = 7.0,
     fast: float = 60.0,
-    amplitude: float = 0.4,
-    diffusion: float = 1.0,
-    noise: float = 1.0,
+    amplitude: float = 0.5,
+    diffusion: float = 2.0,
+    noise: float = 0.5,
     n_units: int = 1,
     duration: float = 20.0,
     rate: float = 1000.0,
@@ -95,7 +95,7 @@ def nested_oscillation(
 ) -> xr.Dataset:
     """Field potentials whose fast rhythm grows and shrinks with the phase of a slow one, in pink noise.
 
-    cos(phi) + amplitude (1 + depth cos(phi - preferred)) / (1 + depth) cos(psi) + noise: phi turns at the slow and psi at the fast frequency, each
+    cos(phi) + amplitude (1 + depth cos(phi - preferred)) cos(psi) + noise: phi turns at the slow and psi at the fast frequency, each
     with a random walk of its own, as no rhythm of a brain is perfectly regular.
 
     Parameters
@@ -105,9 +105,9 @@ def nested_oscillation(
     preferred_phase
         Of the slow rhythm at which the fast one is largest, radians; 0 is the peak.
     amplitude
-        Largest amplitude of the fast rhythm; that of the slow one is 1.
+        Mean amplitude of the fast rhythm; that of the slow one is 1.
     diffusion
-        Of both phases, radians squared a second.
+        Of both phases, radians squared a second: D makes a spectral line D / pi hertz wide.
     noise
         Standard deviation of the pink (1/f) noise.
 
@@ -144,7 +144,7 @@ def nested_oscillation(
     rng = np.random.default_rng(seed)
     shape = (len(time), n_units)
     phi, psi = (_walk(f, time, diffusion, n_units, rng) for f in (slow, fast))
-    envelope = amplitude * (1 + depth * np.cos(phi - preferred_phase)) / (1 + depth)
+    envelope = amplitude * (1 + depth * np.cos(phi - preferred_phase))
     activity = np.cos(phi) + envelope * np.cos(psi) + noise * pink_noise(shape[0], shape[1], rng)
     return xr.Dataset(
         {
