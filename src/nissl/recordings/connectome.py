@@ -53,6 +53,8 @@ class Connectome:
     kinds : tuple of str
     name, sources, table, evidence
         As given.
+    one_sided : int
+        Unordered electrical pairs whose two directions differed before they were made symmetric.
 
     Raises
     ------
@@ -91,9 +93,13 @@ class Connectome:
             )
         self._layers: dict[str, sparse.csr_array] = {}
         self._measured: dict[str, Bool[np.ndarray, "target source"]] = {}
+        self.one_sided = 0
         for kind, matrix in given.items():
             layer, measured = forms.as_layer(matrix, self.nodes, kind)
-            self._layers[kind] = forms.symmetrised(layer) if kind == "electrical" else layer
+            if kind == "electrical":
+                self.one_sided = (layer != layer.T).nnz // 2
+                layer = forms.symmetrised(layer)
+            self._layers[kind] = layer
             if measured is not None:
                 self._measured[kind] = measured | measured.T if kind == "electrical" else measured
         self.name = name
@@ -320,7 +326,7 @@ class Connectome:
         gather = sparse.csr_array((np.ones(len(there)), (there, place[there])), shape=(len(place), len(self)))
         new = [self.nodes[i] for i in place] if names is None else list(names)
         out = object.__new__(Connectome)
-        out.nodes, out.name, out.sources = tuple(new), self.name, self.sources
+        out.nodes, out.name, out.sources, out.one_sided = tuple(new), self.name, self.sources, self.one_sided
         out._layers = {k: forms.pruned(gather @ layer @ gather.T) for k, layer in self._layers.items()}
         known = (place >= 0)[:, None] & (place >= 0)[None, :]
         out._measured = {}

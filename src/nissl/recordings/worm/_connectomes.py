@@ -269,7 +269,12 @@ def _atlas_order() -> tuple[str, ...]:
 def _cell(name: object) -> str:
     """Neurons in their canonical spelling; muscles and other cells as they are written."""
     cleaned = clean_name(name)
-    return cleaned if cleaned in cell_categories() else str(name).strip()
+    return cleaned if cleaned in _hermaphrodite() else str(name).strip()
+
+
+@lru_cache(maxsize=1)
+def _hermaphrodite() -> frozenset[str]:
+    return frozenset(canonical_neurons("hermaphrodite-302"))
 
 
 def _table(names: list[str]) -> pd.DataFrame:

@@ -96,7 +96,7 @@ def _categories() -> dict[str, str]:
     path = data_file("cect", "data", "all_cell_info.csv")
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    return {clean_name(row[0]) if row[0].isupper() else row[0]: row[1] for row in rows[1:] if len(row) > 1}
+    return {row[0].strip(): row[1] for row in rows[1:] if len(row) > 1}
 
 
 def _type(category: str) -> str:
