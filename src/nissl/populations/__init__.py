@@ -1,6 +1,6 @@
 """What is this brain doing? Models fitted to recordings, each beside a simple baseline."""
 
-from nissl.populations import rhythms
+from nissl.populations import attractors, rhythms
 from nissl.populations._gain_inputs import layer_drive
 from nissl.populations.adaptation import AdaptationEffects, adaptation_effects
 from nissl.populations.adaptation_fit import AdaptationFit, compare_adaptation, fit_adaptation
@@ -46,6 +46,7 @@ __all__ = [
     "WeightStatistics",
     "active_fraction",
     "adaptation_effects",
+    "attractors",
     "compare_adaptation",
     "compare_hmm_glm",
     "correlation_communities",
