@@ -24,6 +24,7 @@ _NAMES = {
     "Patch": "interventions",
     "Steer": "interventions",
     "explain": "report",
+    "survey": "report",
 }
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from nissl.activity import record
     from nissl.interventions import Ablate, Clamp, Patch, Steer, intervene
     from nissl.models import Model, load
-    from nissl.report import explain
+    from nissl.report import explain, survey
 
 __all__ = [
     "Ablate",
@@ -72,6 +73,7 @@ __all__ = [
     "report",
     "specimens",
     "statistics",
+    "survey",
 ]
 
 
