@@ -189,7 +189,8 @@ class NeuroformerNetwork(nn.Module):
         for name in self.groups:
             x, attention[f"group {name}"] = self.groups[name](x, *context[f"group {name}"], **options)
         x, attention["final"] = self.final(x, **options)
-        real = (ids != self.pad)[..., None].to(x.dtype)
+        # EOS is an input only where a longer window shares the batch, so it must not count.
+        real = ((ids < self.eos) | (ids == self.sos))[..., None].to(x.dtype)
         pooled = (x * real).sum(1) / real.sum(1)
         return Prediction(
             self.id_head(x),

@@ -24,6 +24,7 @@ def spiking_hubs(
     transmission: float = 0.5,
     hub_rate: float = 4.0,
     background: float = 1.0,
+    spread: float = 0.5,
     n_hidden: int = 0,
     bin_width: float = 0.01,
     seed: int = 0,
@@ -41,7 +42,9 @@ def spiking_hubs(
     transmission
         Expected number of spikes that one spike of a hub calls forth in each of its targets.
     hub_rate, background
-        Hertz: spontaneous rate of hubs and of all other units.
+        Hertz: mean spontaneous rate of hubs and of all other units.
+    spread
+        Standard deviation of the logarithm of spontaneous rates; they are log-normal, as rates in cortex are.
     n_hidden
         Hubs that drive targets and are not recorded: a common drive, which makes units follow each other that are not connected.
     bin_width
@@ -67,7 +70,7 @@ def spiking_hubs(
     (20, 16)
     """
     _positive(duration=duration, bin_width=bin_width, n_units=n_units, n_hubs=n_hubs, n_targets=n_targets)
-    _not_negative(transmission=transmission, hub_rate=hub_rate, background=background, n_hidden=n_hidden)
+    _not_negative(transmission=transmission, hub_rate=hub_rate, background=background, spread=spread, n_hidden=n_hidden)
     if n_hubs + n_targets > n_units:
         raise InputError(
             f"{n_hubs} hubs with {n_targets} targets each do not fit into {n_units} units; give n_units of at least {n_hubs + n_targets}"
@@ -83,6 +86,7 @@ def spiking_hubs(
     delays = _delays(weights, delay, bin_width, rng)
     rates = np.full(n_all, background)
     rates[hubs] = hub_rate
+    rates = rates * np.exp(rng.normal(0, spread, n_all) - spread**2 / 2)
     counts = cascade(rng.poisson(rates * bin_width, (n_bins, n_all)), weights, delays, rng)[:, :n_units]
     return _dataset(counts, weights[:n_units, :n_units], delays[:n_units, :n_units], bin_width)
 
