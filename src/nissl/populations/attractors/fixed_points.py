@@ -115,7 +115,7 @@ def fixed_points(
         return step(x) if continuous else step(x) - x
 
     with torch.no_grad():
-        if residual(x).shape != x.shape:
+        if step(x).shape != x.shape:
             raise InputError(
                 f"the network turns states {tuple(x.shape)} into {tuple(step(x).shape)}; it must keep their shape"
             )
