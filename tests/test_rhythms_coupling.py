@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -15,7 +17,7 @@ from nissl.recordings.simulate import nested_oscillation, pink_noise
 
 def brute_index(angle: np.ndarray, size: np.ndarray, bins: int = 18) -> float:
     edges = np.linspace(-np.pi, np.pi, bins + 1)
-    p = np.array([size[(angle >= a) & (angle < b)].mean() for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    p = np.array([size[(angle >= a) & (angle < b)].mean() for a, b in pairwise(edges)])
     p = p / p.sum()
     return float((np.log(bins) + sum(q * np.log(q) for q in p if q > 0)) / np.log(bins))
 

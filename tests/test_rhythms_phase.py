@@ -259,7 +259,7 @@ def test_calcium_is_too_slow_for_theta(noise: np.ndarray) -> None:
 
 
 def test_short_uneven_and_constant_recordings_are_refused(noise: np.ndarray) -> None:
-    with pytest.raises(InputError, match="longest stretch without gaps lasts 0.4 s"):
+    with pytest.raises(InputError, match=r"longest stretch without gaps lasts 0\.4 s"):
         phase(noise[:80], (6, 10), rate=RATE)
     time = np.cumsum(np.random.default_rng(0).uniform(0.8, 1.2, 4000)) / RATE
     with pytest.raises(InputError, match="even clock"):

@@ -59,7 +59,8 @@ def dimensionality(
 
     Notes
     -----
-    Participation ratio: Gao et al. 2017. Parallel analysis: Horn 1965.
+    Participation ratio: Gao et al. 2017. Parallel analysis: Horn 1965. A recording that drifts from one end to the other is
+    not stationary, and shifting it puts a step into it: detrend it first.
     """
     signals = as_signals(recording, rate=rate, variable=variable, min_units=2)
     x, least = complete(signals, min_shift)
