@@ -215,6 +215,7 @@ def test_other_cells_on_request() -> None:
     everything = worm.connectome("Cook2019Herm", neurons=None)
     assert len(everything) == 473
     assert {"CANL", "MDL01", "AVAL"} <= set(everything.nodes)
+    assert "MDL06" in worm.connectome("WormNeuroAtlas_Witvliet7", neurons=None).nodes  # written BWM-DL06 there
     few = worm.connectome("Cook2019Herm", neurons=["AVAL", "MDL01"])
     assert few.nodes == ("AVAL", "MDL01")
 

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
+# Where no unconnected pair is functional half a pair is counted, so that the ratio is large and not infinite.
+LEAST = 0.5
 STATISTICS = ("enrichment", "auc", "rank_correlation")
 
 
@@ -75,8 +77,8 @@ class Pairs:
         if n_edges == 0 or n_none == 0:
             return np.full(3, np.nan)
         hits = self.significant[pair].sum()
-        misses = self.significant.sum() - hits
-        enrichment = (hits / n_edges) / (misses / n_none) if misses else np.nan if hits == 0 else np.inf
+        misses = max(self.significant.sum() - hits, LEAST)
+        enrichment = (hits / n_edges) / (misses / n_none)
         auc = (self.rank[pair].sum() - n_edges * (n_edges + 1) / 2) / (n_edges * n_none)
         below = (weights < 0).sum()
         rank = rankdata(weights) + n_none * (weights > 0)
@@ -109,7 +111,8 @@ class Pairs:
     ) -> list[float]:
         with np.errstate(invalid="ignore", divide="ignore"):
             on, off = w * edge, w * ~edge
-            enrichment = (on @ self.significant / on.sum()) / (off @ self.significant / off.sum())
+            misses = max(off @ self.significant, LEAST)
+            enrichment = (on @ self.significant / on.sum()) / (misses / off.sum())
             # Pairs of equal strength count half: sum within runs of ties, then everything below.
             tied_on, tied_off = np.add.reduceat(on[order], starts), np.add.reduceat(off[order], starts)
             below = np.cumsum(tied_off) - tied_off

@@ -42,7 +42,7 @@ class StructureFunction:
 
     Notes
     -----
-    `enrichment` is the share of connected pairs that are functionally connected, over that of unconnected pairs. `auc` is the probability that a connected pair has the
+    `enrichment` is the share of connected pairs that are functionally connected, over that of unconnected pairs (of which half a one is counted where none is, so that it stays finite). `auc` is the probability that a connected pair has the
     stronger functional connection of the two when an unconnected one stands beside it. `rank_correlation` is Spearman's, between weights of all pairs, connected or not,
     and their functional strength.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,7 @@ from nissl.recordings.worm._neurons import cell_categories, neurons
 
 Matrix = Any  # scipy sparse, or dense where NaN marks pairs that were not looked at
 MONOAMINES = ("Dopamine", "Octopamine", "Serotonin", "Tyramine")
+_MUSCLE = re.compile(r"^BWM-([DV][LR])(\d+)$")  # muscles of the body wall have two names
 _GENERAL = {
     "Generic_CS": "chemical",
     "Generic_GJ": "electrical",
@@ -269,6 +271,9 @@ def _atlas_order() -> tuple[str, ...]:
 def _cell(name: object) -> str:
     """Neurons in their canonical spelling; muscles and other cells as they are written."""
     cleaned = clean_name(name)
+    muscle = _MUSCLE.match(cleaned)
+    if muscle:
+        return f"M{muscle[1]}{int(muscle[2]):02d}"
     return cleaned if cleaned in _hermaphrodite() else str(name).strip()
 
 
