@@ -118,7 +118,7 @@ def test_nwb_of_several_series_takes_the_obvious_one_or_asks(tmp_path: Path, tra
     path = written(nwb, tmp_path / "b.nwb")
     with pytest.raises(InputError, match=r"several series.*green.*red.*series='NAME'"):
         recordings.open(path)
-    with pytest.raises(UnknownNameError, match="gren.*nearest.*green"):
+    with pytest.raises(UnknownNameError, match=r"gren.*nearest.*green"):
         recordings.open(path, series="gren")
     with_traces(nwb := with_traces(nwb_file(), traces, NAMES, name="f"), traces * 2, NAMES, dff=True, name="ratio")
     np.testing.assert_array_equal(recordings.open(written(nwb, tmp_path / "c.nwb"))["activity"].values, traces * 2)
@@ -163,16 +163,20 @@ def test_nwb_behaviour_stimulus_and_trials_have_clocks_of_their_own(tmp_path: Pa
     module.add(
         behavior.Position(
             spatial_series=behavior.SpatialSeries(
-                "centroid", np.arange(60.0).reshape(30, 2), reference_frame="dish", timestamps=clock, conversion=2.0
+                name="centroid",
+                data=np.arange(60.0).reshape(30, 2),
+                reference_frame="dish",
+                timestamps=clock,
+                conversion=2.0,
             )
         )
     )
-    module.add(pynwb.TimeSeries("speed", np.arange(30.0), unit="mm/s", timestamps=clock))
-    nwb.add_stimulus(pynwb.TimeSeries("light", np.arange(12.0), unit="W", rate=1.0))
+    module.add(pynwb.TimeSeries(name="speed", data=np.arange(30.0), unit="mm/s", timestamps=clock))
+    nwb.add_stimulus(pynwb.TimeSeries(name="light", data=np.arange(12.0), unit="W", rate=1.0))
     nwb.add_trial_column("outcome", "what")
     nwb.add_trial(start_time=0.0, stop_time=2.0, outcome="left")
     nwb.add_trial(start_time=3.0, stop_time=5.0, outcome="right")
-    table = pynwb.epoch.TimeIntervals("stimulus_presentations", "odours")
+    table = pynwb.epoch.TimeIntervals(name="stimulus_presentations", description="odours")
     table.add_column("stimulus_name", "odour")
     table.add_interval(start_time=1.0, stop_time=1.5, stimulus_name="butanone")
     nwb.add_time_intervals(table)
@@ -194,8 +198,8 @@ def test_nwb_behaviour_stimulus_and_trials_have_clocks_of_their_own(tmp_path: Pa
 def test_behaviours_on_different_clocks_stay_apart(tmp_path: Path, traces: np.ndarray) -> None:
     nwb = with_traces(nwb_file(), traces, NAMES)
     module = nwb.create_processing_module("behavior", "b")
-    module.add(pynwb.TimeSeries("pupil", np.arange(30.0), unit="mm", rate=2.5))
-    nwb.add_acquisition(pynwb.TimeSeries("running", np.arange(100.0), unit="cm/s", rate=10.0))
+    module.add(pynwb.TimeSeries(name="pupil", data=np.arange(30.0), unit="mm", rate=2.5))
+    nwb.add_acquisition(pynwb.TimeSeries(name="running", data=np.arange(100.0), unit="cm/s", rate=10.0))
     r = recordings.open(written(nwb, tmp_path / "mouse.nwb"))
     assert r["behaviour_pupil"].sizes == {"behaviour_pupil_time": 30, "variable_pupil": 1}
     running = recordings.on_clock(r, "behaviour_running")
@@ -256,11 +260,11 @@ def test_npz_that_is_ambiguous_asks(tmp_path: Path, traces: np.ndarray) -> None:
     np.savez(path, F=traces, dff=traces, fs=RATE)
     with pytest.raises(InputError, match=r"several arrays could be the activity.*'F'.*'dff'.*activity='KEY'"):
         recordings.open(path)
-    with pytest.raises(InputError, match="which axis is time.*orientation="):
+    with pytest.raises(InputError, match=r"which axis is time.*orientation="):
         recordings.open(path, activity="F")
     assert recordings.open(path, activity="F", orientation="time unit").sizes == {"time": T, "unit": N}
     assert recordings.open(path, activity="F", orientation="unit time").sizes == {"time": N, "unit": T}
-    with pytest.raises(UnknownNameError, match="'Fs'.*nearest.*'fs'|'Fs'.*'F'"):
+    with pytest.raises(UnknownNameError, match=r"'Fs'.*nearest.*'fs'|'Fs'.*'F'"):
         recordings.open(path, activity="Fs")
     np.savez(path, activity=traces)
     with pytest.raises(InputError, match=r"no clock; pass rate="):
@@ -442,7 +446,7 @@ def test_foreign_zarr_and_netcdf(tmp_path: Path, traces: np.ndarray) -> None:
 
 def test_paths_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "worm1.csv").write_text("time,a,b\n0,1,2\n1,2,3\n2,1,1\n")
-    with pytest.raises(InputError, match="nearest: 'worm1.csv'"):
+    with pytest.raises(InputError, match=r"nearest: 'worm1.csv'"):
         recordings.open(tmp_path / "wrm1.csv")
     (tmp_path / "notes.docx").write_text("x")
     with pytest.raises(InputError, match=r"ends in '.docx'.*\.nwb"):
@@ -473,7 +477,7 @@ def test_a_folder_is_a_collection(tmp_path: Path, traces: np.ndarray) -> None:
 def test_rates_a_thousand_apart_are_refused(tmp_path: Path, traces: np.ndarray) -> None:
     for name, clock in (("a", TIME), ("b", TIME * 1000)):
         pd.DataFrame(traces, columns=NAMES).assign(time=clock).to_csv(tmp_path / f"{name}.csv", index=False)
-    with pytest.raises(InputError, match="1e\\+03 times apart.*'b' has 0.005 Hz.*seconds"):
+    with pytest.raises(InputError, match=r"1e\+03 times apart.*'b' has 0.005 Hz.*seconds"):
         recordings.open(tmp_path)
 
 

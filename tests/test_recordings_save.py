@@ -131,7 +131,7 @@ def test_a_collection_is_one_folder(tmp_path: Path) -> None:
     for animal in worms:
         assert_same(worms[animal], back[animal])
     assert not back["worm 2"]["activity"].variable._in_memory
-    with pytest.raises(InputError, match="goes into one .zarr"):
+    with pytest.raises(InputError, match=r"goes into one .zarr"):
         worms.save(tmp_path / "worms.nwb")
 
 

@@ -11,7 +11,7 @@ import typer
 import typer.core
 
 from nissl import __version__
-from nissl.cli import networks, papers, photographs
+from nissl.cli import networks, papers, photographs, recordings
 from nissl.errors import InputError, NisslError
 
 # Typer carries a click of its own or uses the installed one, depending on its version: this is the base of its usage
@@ -64,6 +64,7 @@ def _root(
 
 for part in (photographs, networks, papers):
     app.add_typer(part.app)
+app.add_typer(recordings.app, name="recording")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,12 +7,12 @@ from nissl.recordings._connectome_compare import ConnectomeComparison, compare_c
 from nissl.recordings._connectome_merge import merge_connectomes
 from nissl.recordings._homogenise import homogenise, homogeniser
 from nissl.recordings._normalising import DeltaF, Normalise
+from nissl.recordings._notes import RecordingWarning, provenance
 from nissl.recordings._open import open  # noqa: A004
 from nissl.recordings._ordering import Order
 from nissl.recordings._resampling import Resample, Residual, StartAtZero
 from nissl.recordings._save import save
 from nissl.recordings._smoothing import Smooth
-from nissl.recordings._step import RecordingWarning, provenance
 from nissl.recordings._traces import as_traces
 from nissl.recordings.connectome import Connectome
 

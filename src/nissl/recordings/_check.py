@@ -12,12 +12,13 @@ import pandas as pd
 import xarray as xr
 
 from nissl.errors import InputError
+from nissl.recordings._assembly import is_clock
 from nissl.recordings._collection import Collection, check_rates
 from nissl.recordings._flow import blocks
 from nissl.recordings._names import is_name, match_names, suggestions
+from nissl.recordings._notes import RecordingWarning
 from nissl.recordings._ordering import neuron_list
 from nissl.recordings._statistics import Moments
-from nissl.recordings._step import RecordingWarning, is_clock
 from nissl.recordings._traces import listed
 
 SCAN = 2**22  # values that are looked at without being asked to, so that opening a long recording stays quick
@@ -141,7 +142,7 @@ def _findings(r: xr.Dataset, neurons: Sequence[str] | str | None, scan: bool | N
     if "activity" in r and "time" in r.coords and not found_errors(found):
         small = r["activity"].size <= SCAN
         if scan or (scan is None and small):
-            _values(r["activity"], error, warn)
+            _values(r, error, warn)
     return found
 
 
@@ -254,7 +255,8 @@ def inside(r: xr.Dataset) -> np.ndarray:
     return keep
 
 
-def _values(activity: xr.DataArray, error, warn) -> None:
+def _values(r: xr.Dataset, error, warn) -> None:
+    activity = r["activity"]
     moments = Moments(activity.sizes["unit"])
     try:
         for x in blocks(activity.transpose("time", "unit")):
@@ -269,6 +271,8 @@ def _values(activity: xr.DataArray, error, warn) -> None:
     elif (empty | still).all():
         error("values", f"no unit ever changes ({len(names)} units); look at how the file was read")
     else:
+        if "labeled" in r:  # slots of neurons that were not recorded are no surprise
+            empty &= r["labeled"].values.astype(bool)
         if empty.any():
             warn("empty", f"{int(empty.sum())} unit(s) without a single sample: {listed(names[empty])}")
         if still.any():

@@ -17,7 +17,7 @@ from nissl.errors import InputError
 from nissl.recordings._operators import Operator, Rows
 from nissl.recordings._traces import listed
 
-BLOCK = 2**19  # values in one stretch: a few megabytes, so that the steps work in the cache
+BLOCK = 2**20  # values in one stretch: eight megabytes, large enough that making the operators costs little
 
 
 class Processor(Protocol):

@@ -14,13 +14,15 @@ from sklearn.pipeline import Pipeline
 from tqdm import tqdm
 
 from nissl.errors import InputError, NisslError
-from nissl.recordings._collection import Collection, common_units
+from nissl.recordings._clocks import bin_spikes
+from nissl.recordings._collection import Collection, common_units, rate_of
 from nissl.recordings._normalising import DeltaF, Normalise
+from nissl.recordings._notes import RecordingWarning
 from nissl.recordings._ordering import Order, neuron_list
-from nissl.recordings._resampling import CENTRE, Resample, Residual, StartAtZero
+from nissl.recordings._resampling import CENTRE, FINE, Resample, Residual, StartAtZero
 from nissl.recordings._save import ZarrStore, replacing
 from nissl.recordings._smoothing import Smooth
-from nissl.recordings._step import RecordingWarning, Step, planned, recording_of, run
+from nissl.recordings._step import Step, check_positive, planned, recording_of, run
 
 
 def homogeniser(
@@ -97,7 +99,7 @@ def homogenise(
     Parameters
     ----------
     recordings
-        A recording (Dataset), a Collection, a list or a mapping animal -> recording, or a path that `recordings.open` reads.
+        A recording (Dataset; one of spikes is taken as rates in hertz, counted in sixths of `dt`), a Collection, a list or a mapping animal -> recording, or a path that `recordings.open` reads.
     dt
         Seconds between samples of the result.
     smooth, window, alpha, sigma
@@ -163,7 +165,7 @@ def homogenise(
         recordings = opened(recordings, Request(), scan=False)  # every sample is seen below
         single = isinstance(recordings, xr.Dataset)
     if single:
-        recordings = {_ALONE: recording_of(recordings)}
+        recordings = {_ALONE: recordings if isinstance(recordings, xr.Dataset) else recording_of(recordings)}
     collection = Collection.of(recordings)
     jobs = prepared(collection, settings, skip_bad)
     with ExitStack() as stack:
@@ -177,7 +179,12 @@ def homogenise(
             group = None if animal == _ALONE else animal
             try:
                 with naming(animal):
-                    made = run(steps, recording_of(collection[animal]), None if store is None else store.array(group))
+                    made = run(
+                        steps,
+                        with_activity(collection[animal], dt),
+                        None if store is None else store.array(group),
+                        tell=True,
+                    )
             except NisslError as error:
                 if not skip_bad:
                     raise
@@ -205,6 +212,20 @@ def homogenise(
 _ALONE = ""  # the name of a recording that is no animal of several
 
 
+def with_activity(recording: xr.Dataset, dt: float) -> xr.Dataset:
+    """The recording with activity: where it has spikes instead, their rate in hertz, counted in sixths of a step."""
+    if "activity" in recording or not {"spike_time", "spikes"} & set(recording.variables):
+        return recording_of(recording)
+    check_positive("dt", dt, "seconds")
+    if "spikes" in recording:
+        counts, width = recording["spikes"].transpose("time", "unit"), 1 / rate_of(recording)
+    else:
+        counts, width = bin_spikes(recording, dt / FINE), dt / FINE
+    rate = counts / width
+    rate.attrs = {"quantity": "spikes/s"}
+    return recording.drop_vars("spikes", errors="ignore").assign(activity=rate)
+
+
 def zarr_path(to: str | Path) -> Path:
     """Where a result goes: a zarr folder."""
     path = Path(to)
@@ -216,20 +237,21 @@ def zarr_path(to: str | Path) -> Path:
 def prepared(collection: Collection, settings: dict[str, Any], skip_bad: bool) -> dict[str, list[Step]]:
     """The steps for every animal, each checked against its clock and names before any is run."""
     pipelines = pipelines_for(collection, settings)
-    bad: list[str] = []
+    bad: dict[str, NisslError] = {}
     for animal, recording in collection.items():
         try:
-            with naming(animal), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                planned(pipelines[animal], recording_of(recording))
+                planned(pipelines[animal], with_activity(recording, settings["dt"]))
         except NisslError as error:
-            bad.append(str(error))
+            bad[animal] = error
             del pipelines[animal]
-            if not skip_bad and len(collection) == 1:
-                raise
+    if len(bad) == len(collection) and len({str(e) for e in bad.values()}) == 1:
+        raise next(iter(bad.values()))  # it lies with the settings, not with an animal
+    told = [f"{animal}: {error}" for animal, error in bad.items()]
     if bad and (not skip_bad or not pipelines):
-        raise InputError(f"{len(bad)} of {len(collection)} recordings cannot be homogenised: " + "; ".join(bad[:5]) + ("; ..." if len(bad) > 5 else ""))  # fmt: skip
-    for message in bad:
+        raise InputError(f"{len(bad)} of {len(collection)} recordings cannot be homogenised: " + "; ".join(told[:5]) + ("; ..." if len(told) > 5 else ""))  # fmt: skip
+    for message in told:
         warnings.warn(f"left out: {message}", RecordingWarning, stacklevel=3)
     return pipelines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -11,9 +12,11 @@ from jaxtyping import Float
 
 from nissl.errors import InputError
 from nissl.recordings._flow import blocks
+from nissl.recordings._notes import RecordingWarning, note
 from nissl.recordings._plan import Plan
 from nissl.recordings._statistics import CausalScore, Moments
-from nissl.recordings._step import Step, check_choice, check_positive, note, recording_of
+from nissl.recordings._step import Step, check_choice, check_positive, recording_of
+from nissl.recordings._traces import listed
 
 METHODS = ("standard", "causal", None)
 
@@ -67,6 +70,12 @@ class Normalise(Step):
             for x in blocks(activity):
                 moments.push(x)
             self.mean_, self.sd_ = moments.mean, moments.spread
+            still = moments.constant & (moments.count > 0)
+            if still.any():
+                names = listed(activity["unit"].values[still])
+                warnings.warn(
+                    f"units that never change, and so have no z-score: {names}", RecordingWarning, stacklevel=2
+                )
         return self
 
     def transform(self, recording: Any) -> Any:
@@ -187,8 +196,6 @@ class RunningBaseline:
         f = self.kept[at : at + rows]
         bad = (baseline <= 0).any(0)
         if bad.any():
-            from nissl.recordings._traces import listed
-
             raise InputError(f"a baseline at or below 0 in {listed(self.names[bad])}; dF/F0 needs raw fluorescence: leave it out, or add the background back")  # fmt: skip
         out = (f - baseline) / baseline
         self.waiting -= rows

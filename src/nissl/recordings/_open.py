@@ -14,8 +14,8 @@ from nissl.errors import InputError, NisslError, nearest, unknown
 from nissl.recordings._check import MENDS, _findings, mended, raise_and_warn
 from nissl.recordings._collection import Collection
 from nissl.recordings._names import natural
+from nissl.recordings._notes import RecordingWarning, note
 from nissl.recordings._schema import Request
-from nissl.recordings._step import RecordingWarning, note
 
 Reader = Callable[[Path, Request], Any]
 
@@ -94,7 +94,10 @@ def open(  # noqa: A001
     >>> worm["activity"].sel(unit="AVAR").values.tolist(), worm.attrs["rate"]
     ([2.0, nan, 1.0], 2.0)
     """
-    return opened(path, _request(activity, time, units, rate, orientation, series, mend), check=check)
+    request = requested(
+        activity=activity, time=time, units=units, rate=rate, orientation=orientation, series=series, mend=mend
+    )
+    return opened(path, request, check=check)
 
 
 def opened(
@@ -123,7 +126,8 @@ def opened(
     return Collection(out)
 
 
-def _request(activity: Any, time: Any, units: Any, rate: Any, orientation: Any, series: Any, mend: Iterable[str]) -> Request:  # fmt: skip
+def requested(*, units: Any = None, rate: Any = None, mend: Iterable[str] = (), **rest: Any) -> Request:
+    """What was said about the files, checked."""
     asked = {mend} if isinstance(mend, str) else set(mend)
     for one in asked - set(MENDS):
         raise unknown("remedy", one, MENDS)
@@ -131,7 +135,7 @@ def _request(activity: Any, time: Any, units: Any, rate: Any, orientation: Any, 
         raise InputError(f"rate is {rate!r}; give samples a second, above 0")
     if units is not None and not isinstance(units, str):
         units = [str(u) for u in units]
-    return Request(activity, time, units, rate, orientation, series, frozenset(asked))
+    return Request(units=units, rate=rate, mend=frozenset(asked), **rest)
 
 
 def _existing(path: str | Path) -> Path:

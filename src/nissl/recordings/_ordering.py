@@ -10,8 +10,9 @@ import numpy as np
 
 from nissl.errors import InputError, unknown
 from nissl.recordings._names import is_name, match_names, suggestions
+from nissl.recordings._notes import RecordingWarning
 from nissl.recordings._plan import Layout, Plan
-from nissl.recordings._step import RecordingWarning, Step, check_choice
+from nissl.recordings._step import Step, check_choice
 from nissl.recordings._traces import listed
 
 LISTS = ("hermaphrodite-300", "hermaphrodite-302")

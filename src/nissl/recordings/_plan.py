@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +65,7 @@ class Result:
 
     arrays: dict[str, tuple[tuple[str, ...], Target]]
     valid: np.ndarray
-    seen: Moments  # of raw activity, by column
+    seen: Moments  # of activity before the steps, by column
 
 
 def in_memory(name: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -73,34 +73,34 @@ def in_memory(name: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: n
     return np.full(shape, np.nan, dtype=dtype)
 
 
-def execute(
-    plan: Plan, activity: xr.DataArray, make: Make = in_memory, tick: Callable[[int], Any] | None = None
-) -> Result:
-    """Read raw activity once, a stretch at a time, and write every variable of the plan."""
-    dtype = kind(activity.dtype)
-    writer = _Writer(plan, make, dtype)
+def execute(plan: Plan, raw: dict[str, xr.DataArray], make: Make = in_memory) -> Result:
+    """Read what is there once, a stretch at a time, and write every variable of the plan.
+
+    `raw` holds `activity`, and `residual` where the recording has it already; other variables of the plan are made from activity.
+    """
+    activity = raw["activity"]
+    writer = _Writer(plan, make, kind(activity.dtype))
     seen, scored = Moments(activity.shape[1]), Moments(activity.shape[1])
     chains = {name: fused(stages) for name, stages in plan.chains.items()}
 
-    def pieces(x: np.ndarray | None) -> Iterator[tuple[str, np.ndarray, CausalScore | None]]:
-        for name, processors in chains.items():
-            last = processors[-1] if processors and isinstance(processors[-1], CausalScore) else None
-            for out in [feed(processors, x)] if x is not None else finish(processors):
-                yield name, out, last
+    def put(name: str, x: np.ndarray) -> None:
+        score = chains[name][-1] if chains[name] else None
+        if name == "activity" and plan.standardise:
+            scored.push(x)
+        writer.write(name, x)
+        if isinstance(score, CausalScore) and len(x):
+            writer.write("activity_mean", score.mean)
+            writer.write("activity_sd", score.sd)
 
     rows = block_rows(activity)
-    for x in _with_end(blocks(activity, rows)):
-        if x is not None:
-            seen.push(x)
-        for name, out, score in pieces(x):
-            if name == "activity" and plan.standardise:
-                scored.push(out)
-            writer.write(name, out)
-            if score is not None and len(out):
-                writer.write("activity_mean", score.mean)
-                writer.write("activity_sd", score.sd)
-        if tick is not None and x is not None:
-            tick(len(x))
+    for parts in zip(*(blocks(x, rows) for x in raw.values()), strict=True):
+        now = dict(zip(raw, parts, strict=True))
+        seen.push(now["activity"])
+        for name, processors in chains.items():
+            put(name, feed(processors, now.get(name, now["activity"])))
+    for name, processors in chains.items():
+        for rest in finish(processors):
+            put(name, rest)
     if plan.standardise:
         writer.again("activity", lambda x, columns: standardised(x, scored.mean[columns], scored.spread[columns]), rows)
         writer.fixed("activity_mean", scored.mean)
@@ -111,11 +111,6 @@ def execute(
 def kind(dtype: np.dtype) -> np.dtype:
     """The type results are kept in: float64 for what has more than 24 bits, else float32."""
     return np.dtype(np.float32) if dtype.itemsize <= 2 or dtype == np.float32 else np.dtype(np.float64)
-
-
-def _with_end(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray | None]:
-    yield from parts
-    yield None
 
 
 class _Writer:

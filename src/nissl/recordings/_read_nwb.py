@@ -15,9 +15,9 @@ import xarray as xr
 from nissl.errors import InputError, MissingExtraError, unknown
 from nissl.recordings._guessing import own_clock
 from nissl.recordings._lazy import hdf5_array
+from nissl.recordings._notes import RecordingWarning
 from nissl.recordings._read_arrays import damaged
 from nissl.recordings._schema import Request, build, even_times, unit_names
-from nissl.recordings._step import RecordingWarning
 
 MANIFEST = "nissl"  # scratch entry with what NWB has no place for, in files that nissl wrote
 _NAMES = ("unit_name", "neuron_name", "neuron", "label", "labels", "name", "names", "cell_name", "roi_name", "cell_label", "id_labels", "neuron_id", "neuropal_id")  # fmt: skip

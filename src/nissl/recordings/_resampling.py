@@ -50,6 +50,8 @@ class Residual(Step):
     """
 
     def _extend(self, plan: Plan) -> None:
+        if "residual" in plan.chains:
+            raise InputError("this recording has residuals already; start from the recording as it was opened")
         gradient = Gradient(plan.time, segments(plan.time, GAP * plan.interval))
         plan.chains["residual"] = [*plan.chains["activity"], gradient]
 

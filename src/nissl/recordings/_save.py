@@ -246,7 +246,7 @@ def _write(group: Any, name: str, variable: xr.Variable) -> None:
 
 def plain_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
     """Attributes as JSON has them."""
-    from nissl.recordings._step import plain
+    from nissl.recordings._notes import plain
 
     return {str(k): plain(v) for k, v in attrs.items()}
 

@@ -1,0 +1,146 @@
+"""Commands on recordings: `recording homogenise`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from nissl.cli._common import JsonOption, print_json, quiet
+from nissl.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, help="Recordings of brains: homogenise.")
+
+
+@app.callback()
+def _recordings() -> None:
+    """Recordings of brains."""
+
+
+@app.command(
+    epilog="Examples: `nissl recording homogenise worms/ --to worms.zarr --neurons hermaphrodite-300` · "
+    "`nissl recording homogenise mouse.nwb --to mouse.zarr --rate 10 --normalise causal` · "
+    "`nissl recording homogenise traces/ --to all.zarr --file-rate 30 --file-activity dff`"
+)
+def homogenise(
+    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with one file an animal (.nwb, .mat, .npz, .csv, .parquet, .zarr, ...), or one file.")],
+    to: Annotated[Path, typer.Option(help="The zarr folder to write.")],
+    rate: Annotated[float, typer.Option(help="Samples a second of the result.")] = 3.0,
+    smooth: Annotated[str, typer.Option(help="Causal smoothing: moving, exponential, gaussian or none.")] = "moving",
+    window: Annotated[int, typer.Option(help="Samples, for moving: the mean of the last window // 2 + 1.")] = 15,
+    alpha: Annotated[float, typer.Option(help="For exponential, above 0 to 1.")] = 0.5,
+    sigma: Annotated[float, typer.Option(help="Samples, for gaussian.")] = 5.0,
+    normalise: Annotated[str, typer.Option(help="standard (z-score), causal (z-score by the past only), dF/F, or none.")] = "standard",
+    baseline: Annotated[float, typer.Option(help="Seconds of the running baseline, for dF/F.")] = 60.0,
+    burn_in: Annotated[float, typer.Option(help="Seconds marked missing at the beginning, for causal.")] = 0.0,
+    neurons: Annotated[str | None, typer.Option(help="The common axis: hermaphrodite-300, a text file with a name a line, or names with commas. By default the names that occur.")] = None,
+    interpolate: Annotated[str, typer.Option(help="linear, quadratic or cubic.")] = "linear",
+    max_gap: Annotated[float | None, typer.Option(help="Longest gap in seconds that is bridged; by default 2.5 intervals.")] = None,
+    residual: Annotated[bool, typer.Option(help="Keep rates of change as well.")] = True,
+    file_rate: Annotated[float | None, typer.Option(help="Samples a second of the files, where they have no clock.")] = None,
+    file_activity: Annotated[str | None, typer.Option(help="Key or variable of the traces in the files.")] = None,
+    file_time: Annotated[str | None, typer.Option(help="Key or column of the clock, in seconds.")] = None,
+    file_units: Annotated[str | None, typer.Option(help="Key or column of the neurons' names.")] = None,
+    file_series: Annotated[str | None, typer.Option(help="Series of traces in NWB files; units for spikes.")] = None,
+    orientation: Annotated[str | None, typer.Option(help="'time unit' (a row a sample) or 'unit time', where files leave it open.")] = None,
+    mend: Annotated[list[str] | None, typer.Option(help="Put right: duplicates, negative, order, outside; may be given several times.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be used, rather than stop.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store that is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Put recordings on one clock, in one order of neurons, on one scale; what is missing stays missing."""
+    with quiet(as_json), told(as_json) as said:
+        from nissl.recordings._homogenise import homogenise as run
+        from nissl.recordings._homogenise import zarr_path
+        from nissl.recordings._open import opened, requested
+        from nissl.recordings._save import refuse_existing
+
+        if not (rate > 0):
+            raise InputError(f"--rate {rate}; give samples a second, above 0")
+        place = zarr_path(to)
+        refuse_existing(place, overwrite)
+        request = requested(activity=file_activity, time=file_time, units=file_units, rate=file_rate, orientation=orientation, series=file_series, mend=mend or ())  # fmt: skip
+        files = opened(source, request, scan=False, skip_bad=skip_bad)
+        result = run(
+            files, dt=1 / rate, smooth=choice(smooth), window=window, alpha=alpha, sigma=sigma, normalise=choice(normalise), baseline=baseline, burn_in=burn_in,
+            neurons=neuron_names(neurons), interpolate=interpolate, max_gap=max_gap, residual=residual, to=place, overwrite=overwrite, skip_bad=skip_bad, progress=not as_json,
+        )  # fmt: skip
+        rows = summary(result)
+    if as_json:
+        print_json({"store": str(place), "rate": rate, "animals": rows, "warnings": said})
+        return
+    for row in rows:
+        name = f"{row['animal']}: " if row["animal"] else ""
+        rest = f", {row['unlabelled']} unlabelled" if row["unlabelled"] else ""
+        typer.echo(f"{name}{row['seconds']:.0f} s, {row['samples']} samples, {row['recorded']} of {row['units']} neurons{rest}, {row['missing']:.1%} missing")  # fmt: skip
+    typer.echo(str(place))
+
+
+def summary(result: Any) -> list[dict[str, Any]]:
+    """A row an animal; recordings are read one at a time."""
+    import numpy as np
+    import xarray as xr
+
+    rows = []
+    for animal, r in {"": result}.items() if isinstance(result, xr.Dataset) else result.items():
+        time, labelled = r["time"].values, r["labeled"].values
+        known = ~np.isnan(r["activity"].values[:, labelled])
+        rows.append({
+            "animal": animal, "seconds": float(time[-1] - time[0]), "samples": len(time), "units": r.sizes["unit"], "recorded": int(labelled.sum()),
+            "unlabelled": int(r.sizes.get("unlabelled", 0)), "missing": float(1 - known.mean()) if known.size else 1.0,
+        })  # fmt: skip
+    return rows
+
+
+def choice(text: str) -> str | None:
+    """A setting, or None for `none`."""
+    return None if text.lower() == "none" else text
+
+
+def neuron_names(text: str | None) -> Any:
+    """A list by its name, from a file with a name a line, or between commas."""
+    if text is None:
+        return None
+    from nissl.recordings._ordering import LISTS
+
+    if text in LISTS:
+        return text
+    if Path(text).is_file():
+        try:
+            names = [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError:
+            raise InputError(f"{text!r} is no UTF-8 text; give a file with a name a line") from None
+        if not names:
+            raise InputError(f"{text!r} is empty; give a file with a name a line")
+        return names
+    if "," in text:
+        return [name.strip() for name in text.split(",") if name.strip()]
+    return text  # an unknown list: the error names the nearest
+
+
+@contextmanager
+def told(silent: bool) -> Iterator[list[str]]:
+    """Warnings about recordings as single lines on standard error, and as a list."""
+    from nissl.recordings._notes import RecordingWarning
+
+    said: list[str] = []
+    before = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if not issubclass(category, RecordingWarning):
+            before(message, category, *rest, **more)
+        elif str(message) not in said:
+            said.append(str(message))
+            if not silent:
+                print(f"nissl: note: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RecordingWarning)
+        warnings.showwarning = show
+        yield said
