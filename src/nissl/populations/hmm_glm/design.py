@@ -113,7 +113,7 @@ class Design:
         """A copy whose past is filtered by kernels (restart, lag)."""
         assert self.past is not None
         filtered = torch.einsum("rk,kmn->rmn", kernel, self.past)
-        columns = self.columns.expand(len(kernel), -1, -1).clone()
+        columns = self.columns[:1].expand(len(kernel), -1, -1).clone()
         columns[..., 1 : 1 + units] = filtered
         return replace(self, columns=columns)
 

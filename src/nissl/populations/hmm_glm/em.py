@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -10,7 +9,9 @@ from tqdm import tqdm
 
 from nissl.populations import chains
 from nissl.populations.hmm_glm.design import Design
-from nissl.populations.hmm_glm.m_step import Layout, fisher_step, pass_over, residual_variance
+from nissl.populations.hmm_glm.kernel import kernel_step
+from nissl.populations.hmm_glm.layout import Layout
+from nissl.populations.hmm_glm.m_step import fisher_step, pass_over, residual_variance
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,11 @@ def run_em(
     max_iter: int = 100,
     tol: float = 1e-5,
     m_steps: int = 1,
-    refilter: Callable[[Tensor], Design] | None = None,
     progress: bool | None = None,
 ) -> tuple[Parameters, Tensor, list[Tensor]]:
     """From `start` (or from states' probabilities `gamma`, where given) to a maximum of the log posterior.
+
+    Where the parameters hold kernels over the past, these are learned too.
 
     Returns
     -------
@@ -102,6 +104,10 @@ def run_em(
                 now = replace(now, theta=theta)
                 if bool((gain < 1e-9).all()):
                     break
+            if now.kernel is not None:
+                kernel, design = kernel_step(design, now.theta, now.kernel, layout, expected.gamma, now.variance)
+                now = replace(now, kernel=kernel)
+                by_row = pass_over(design, now.theta, layout, variance=now.variance).by_row
             if now.variance is not None:
                 now = _with_variance(now, design, expected.gamma)
                 by_row = pass_over(design, now.theta, layout, variance=now.variance).by_row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -83,56 +83,51 @@ class Fitted:
 
 def fit_model(design: Design, settings: Settings, n_states: int, n_units: int, n_covariates: int) -> Fitted:
     """All restarts side by side, the best kept; under a one-hot prior the Gaussian fit first."""
-    rng = np.random.default_rng(settings.seed)
     restarts = settings.n_restarts if n_states > 1 else 1
-    one_hot = settings.prior == "one-hot"
     start = starting_parameters(design, settings, n_states, n_units, restarts)
-    if one_hot and settings.scratch:
-        return _fit_one_hot(design, settings, start, None, n_units, n_covariates, np.empty(0), None)
-    layout = settings.layout(n_states, n_units, n_covariates, prior="gaussian" if one_hot else settings.prior)
+    if settings.learned:
+        kernel = torch.as_tensor(settings.kernel, dtype=start.theta.dtype, device=start.theta.device)
+        kernel = kernel.expand(restarts, -1).clone()
+        start, design = replace(start, kernel=kernel), design.with_kernel(kernel, n_units)
+    if settings.prior == "one-hot" and settings.scratch:
+        generator = torch.Generator().manual_seed(settings.seed)
+        kinds = cold_start((restarts, n_states, n_units, n_units), generator)
+        return _fit_one_hot(design, settings, start, kinds, n_units, n_covariates)
+    layout = settings.layout(
+        n_states, n_units, n_covariates, prior="gaussian" if settings.prior == "one-hot" else settings.prior
+    )
     found, log_marginal, history = run_em(
         design,
         start,
         layout,
-        gamma=segmentations(design, n_states, restarts, rng),
+        gamma=segmentations(design, n_states, restarts, np.random.default_rng(settings.seed)),
         pseudocount=settings.pseudocount,
         max_iter=settings.max_iter,
         tol=settings.tol,
         progress=settings.progress,
     )
     kept = int(history[-1].argmax())
-    climbed = torch.stack(history)[:, kept].cpu().numpy()
     best = found.pick([kept])
-    if one_hot:
-        fitted = _fit_one_hot(
-            design,
-            settings,
-            best,
-            warm_start(best.theta[..., 1 : 1 + n_units]),
-            n_units,
-            n_covariates,
-            climbed,
-            log_marginal,
-        )
-        return Fitted(fitted.parameters, fitted.one_hot, fitted.gamma, climbed, log_marginal.cpu().numpy(), kept)
-    gamma = _responsibilities(design, best, layout)
-    return Fitted(best, None, gamma, climbed, log_marginal.cpu().numpy(), kept)
+    if best.kernel is not None:
+        design = design.with_kernel(best.kernel, n_units)
+    gaussian = Fitted(
+        best,
+        None,
+        _responsibilities(design, best, layout),
+        torch.stack(history)[:, kept].cpu().numpy(),
+        log_marginal.cpu().numpy(),
+        kept,
+    )
+    if settings.prior != "one-hot":
+        return gaussian
+    fitted = _fit_one_hot(design, settings, best, warm_start(best.theta[..., 1 : 1 + n_units]), n_units, n_covariates)
+    return replace(gaussian, parameters=fitted.parameters, one_hot=fitted.one_hot, gamma=fitted.gamma)
 
 
 def _fit_one_hot(
-    design: Design,
-    settings: Settings,
-    start: Parameters,
-    kinds: OneHot | None,
-    n_units: int,
-    n_covariates: int,
-    history: np.ndarray,
-    log_marginal: Tensor | None,
+    design: Design, settings: Settings, start: Parameters, kinds: OneHot, n_units: int, n_covariates: int
 ) -> Fitted:
-    restarts, n_states = start.theta.shape[:2]
-    layout = settings.layout(n_states, n_units, n_covariates, prior=None)
-    if kinds is None:
-        kinds = cold_start((restarts, n_states, n_units, n_units), torch.Generator().manual_seed(settings.seed))
+    layout = settings.layout(start.theta.shape[1], n_units, n_covariates, prior=None)
     schedule = Schedule(
         settings.rounds,
         settings.steps,
@@ -148,9 +143,10 @@ def _fit_one_hot(
     )
     kept = int(marginal.argmax())
     best = found.pick([kept])
+    if best.kernel is not None and len(design.columns) > 1:
+        design = design.with_kernel(best.kernel, n_units)
     kinds = OneHot(kinds.logits[[kept]], kinds.raw[[kept]], kinds.prior[[kept]])
-    if not len(history):
-        history = torch.stack(rounds)[:, kept].cpu().numpy()
+    history = torch.stack(rounds)[:, kept].cpu().numpy()
     return Fitted(best, kinds, _responsibilities(design, best, layout), history, marginal.cpu().numpy(), kept)
 
 

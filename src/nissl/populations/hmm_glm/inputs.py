@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from nissl.errors import InputError
-from nissl.recordings._traces import as_traces, listed
+from nissl.recordings._traces import SYNONYMS, as_traces, listed
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,15 @@ class Counts:
         Whether the recording came without a trial axis.
     bin_width
         Seconds.
+    named
+        Whether the units came with names; without, they are numbered.
     """
 
     spikes: xr.DataArray
     lengths: Int[np.ndarray, " trial"]
     single: bool
     bin_width: float
+    named: bool = True
 
     @property
     def values(self) -> Float[np.ndarray, "trial time unit"]:
@@ -46,7 +49,7 @@ class Counts:
 
     def rows(self, keep: np.ndarray) -> Counts:
         """Some of the trials."""
-        return Counts(self.spikes.isel(trial=keep), self.lengths[keep], self.single, self.bin_width)
+        return replace(self, spikes=self.spikes.isel(trial=keep), lengths=self.lengths[keep])
 
 
 def read_counts(x: Any, observations: str) -> Counts:
@@ -66,7 +69,8 @@ def read_counts(x: Any, observations: str) -> Counts:
     lengths = values.shape[1] - some[:, ::-1].argmax(axis=1)
     time = spikes["time"].values
     width = spikes.attrs.get("bin_width") or (float(np.median(np.diff(time))) if len(time) > 1 else 1.0)
-    return Counts(spikes, lengths, single, float(width))
+    named = isinstance(x, xr.DataArray | xr.Dataset) and any(n in x.coords for n in SYNONYMS["unit"])
+    return Counts(spikes, lengths, single, float(width), named)
 
 
 def _without_trials(x: Any, variable: str | None) -> bool:
@@ -139,14 +143,16 @@ def _same(columns: np.ndarray, names: np.ndarray) -> list[tuple[Any, Any]]:
 
 
 def matched_units(counts: Counts, names: np.ndarray) -> Counts:
-    """The same recording with its units in the order of the fit."""
+    """The same recording with its units in the order of the fit; units without names are taken in their order."""
+    if not counts.named and len(counts.names) == len(names):
+        return replace(counts, spikes=counts.spikes.assign_coords(unit=names))
     mine = list(counts.names)
     absent = [n for n in names if n not in mine]
     extra = [n for n in mine if n not in set(names)]
     if absent or extra:
         said = [f"lacks {listed(absent)}"] * bool(absent) + [f"has {listed(extra)} beside them"] * bool(extra)
         raise InputError(f"the model was fitted to {len(names)} units; this recording {' and '.join(said)}")
-    return Counts(counts.spikes.sel(unit=names), counts.lengths, counts.single, counts.bin_width)
+    return replace(counts, spikes=counts.spikes.sel(unit=names))
 
 
 def read_covariates(x: Any, counts: Counts, names: list[str] | None = None) -> tuple[np.ndarray | None, list[str]]:
