@@ -69,7 +69,7 @@ def homogenise(
         files = opened(source, request, scan=False, skip_bad=skip_bad)
         result = run(
             files, dt=1 / rate, smooth=choice(smooth), window=window, alpha=alpha, sigma=sigma, normalise=choice(normalise), baseline=baseline, burn_in=burn_in,
-            neurons=neuron_names(neurons), interpolate=interpolate, max_gap=max_gap, residual=residual, to=place, overwrite=overwrite, skip_bad=skip_bad, progress=not as_json,
+            neurons=neuron_names(neurons), interpolate=choice(interpolate), max_gap=max_gap, residual=residual, to=place, overwrite=overwrite, skip_bad=skip_bad, progress=not as_json,
         )  # fmt: skip
         rows = summary(result)
     if as_json:
@@ -98,7 +98,7 @@ def summary(result: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def choice(text: str) -> str | None:
+def choice(text: str) -> Any:
     """A setting, or None for `none`."""
     return None if text.lower() == "none" else text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from nissl.errors import InputError
 from nissl.recordings._assembly import is_clock
 from nissl.recordings._collection import Collection, check_rates
 from nissl.recordings._flow import blocks
+from nissl.recordings._mending import inside
 from nissl.recordings._names import is_name, match_names, suggestions
 from nissl.recordings._notes import RecordingWarning
 from nissl.recordings._ordering import neuron_list
@@ -22,7 +23,6 @@ from nissl.recordings._statistics import Moments
 from nissl.recordings._traces import listed
 
 SCAN = 2**22  # values that are looked at without being asked to, so that opening a long recording stays quick
-MENDS = ("duplicates", "negative", "order", "outside")
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ def check(
     ['clock']
     """
     if isinstance(recording, Collection):
-        parts = {a: _findings(r, neurons, scan) for a, r in recording.items()}
+        parts = {a: findings(r, neurons, scan) for a, r in recording.items()}
         found = [Finding(f.severity, f.what, f"{animal}: {f.message}") for animal, fs in parts.items() for f in fs]
         check_rates(recording)
         animals = [animal for animal, fs in parts.items() for _ in fs]
     else:
-        found, animals = _findings(recording, neurons, scan), None
+        found, animals = findings(recording, neurons, scan), None
     if errors == "raise":
         raise_and_warn(found)
     table = pd.DataFrame([asdict(f) for f in found], columns=["severity", "what", "message"])
@@ -102,7 +102,8 @@ def raise_and_warn(found: Iterable[Finding], where: str = "") -> None:
         warnings.warn(where + finding.message, RecordingWarning, stacklevel=3)
 
 
-def _findings(r: xr.Dataset, neurons: Sequence[str] | str | None, scan: bool | None) -> list[Finding]:
+def findings(r: xr.Dataset, neurons: Sequence[str] | str | None, scan: bool | None) -> list[Finding]:
+    """Everything there is to say about one recording."""
     found: list[Finding] = []
 
     def error(what: str, message: str) -> None:
@@ -237,24 +238,6 @@ def _spikes(r: xr.Dataset, error, warn) -> None:
         warn("silent", f"{len(silent)} unit(s) without a spike: {listed(r['unit'].values[silent])}")
 
 
-def inside(r: xr.Dataset) -> np.ndarray:
-    """Which spikes lie in the time that was recorded: each unit's observed intervals, else attributes `start` and `stop`, else all."""
-    when, whose = r["spike_time"].values, r["spike_unit"].values
-    keep = np.ones(len(when), dtype=bool)
-    if {"observed_start", "observed_stop", "observed_unit"} <= set(r.variables):
-        keep = np.zeros(len(when), dtype=bool)
-        spans = zip(r["observed_start"].values, r["observed_stop"].values, r["observed_unit"].values, strict=True)
-        for start, stop, unit in spans:
-            keep |= (whose == unit) & (when >= start) & (when <= stop)
-        unwatched = np.setdiff1d(whose, r["observed_unit"].values)
-        return keep | np.isin(whose, unwatched)
-    if "start" in r.attrs:
-        keep &= when >= float(r.attrs["start"])
-    if "stop" in r.attrs:
-        keep &= when <= float(r.attrs["stop"])
-    return keep
-
-
 def _values(r: xr.Dataset, error, warn) -> None:
     activity = r["activity"]
     moments = Moments(activity.sizes["unit"])
@@ -277,37 +260,3 @@ def _values(r: xr.Dataset, error, warn) -> None:
             warn("empty", f"{int(empty.sum())} unit(s) without a single sample: {listed(names[empty])}")
         if still.any():
             warn("constant", f"{int(still.sum())} unit(s) that never change: {listed(names[still])}")
-
-
-def mended(r: xr.Dataset, mend: Iterable[str]) -> xr.Dataset:
-    """The recording with what was asked to be mended: see `open`."""
-    mend = set(mend)
-    if "duplicates" in mend and "unit" in r.coords:
-        seen: dict[str, int] = {}
-        names = []
-        for name in map(str, r["unit"].values):
-            seen[name] = seen.get(name, 0) + 1
-            names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-        r = r.assign_coords(unit=("unit", np.asarray(names, dtype=object), r["unit"].attrs))
-    if "order" in mend:
-        for clock in [str(c) for c in r.variables if is_clock(str(c)) and r[c].dims == (c,)]:
-            _, first = np.unique(r[clock].values, return_index=True)
-            if len(first) != r.sizes[clock] or (np.diff(first) < 0).any():
-                r = r.isel({clock: first})
-        if "spike_time" in r:
-            r = r.isel(spike=np.argsort(r["spike_time"].values, kind="stable"))
-    if "outside" in mend and "spike_time" in r:
-        r = r.isel(spike=np.flatnonzero(inside(r)))
-    if "negative" in mend:
-        clocks = [str(n) for n in r.variables if is_clock(str(n)) and r[n].dtype.kind in "fiu" and r[n].size]
-        earliest = min((float(np.nanmin(r[n].values)) for n in clocks), default=0.0)
-        if earliest < 0:
-            moved = {n: (r[n].dims, r[n].values - earliest, r[n].attrs) for n in clocks}
-            r = r.assign_coords({n: v for n, v in moved.items() if n in r.coords}).assign(
-                {n: v for n, v in moved.items() if n not in r.coords}
-            )
-            r.attrs["start_time"] = earliest
-    return r
-
-
-Findings = Mapping[str, list[Finding]]

@@ -183,8 +183,8 @@ def on_clock(
 def _interpolated(time: np.ndarray, x: np.ndarray, target: np.ndarray, gap: float) -> np.ndarray:
     known = (target >= time[0]) & (target <= time[-1])
     operator = Interpolation(time, segments(time, gap), target[known])
-    rows = operator.rows(0, operator.n_out, np.zeros(np.subtract(*operator.needs(0, operator.n_out)[::-1]), dtype=bool))
     first, last = operator.needs(0, operator.n_out)
+    rows = operator.rows(0, operator.n_out, np.zeros(last - first, dtype=bool))
     out = np.full((len(target), x.shape[1]), np.nan)
     part = rows.matrix @ x[first:last] if known.any() else np.empty((0, x.shape[1]))
     part[rows.void] = np.nan

@@ -80,12 +80,13 @@ def hdf5_array(
     # Chunks are read whole and once, in order, so a cache of a few of them is all that helps.
     manager = CachingFileManager(h5py.File, path, mode="r", kwargs={"rdcc_nbytes": 2**24})
     with manager.acquire_context() as file:
-        data = file[name]
+        data: Any = file[name]
         shape, dtype, chunks = data.shape, data.dtype, data.chunks
 
     def read(key: tuple[Any, ...]) -> np.ndarray:
         with manager.acquire_context() as file:
-            return file[name][key]
+            data: Any = file[name]
+            return data[key]
 
     turned = chunks[::-1] if chunks and transpose else chunks
     return lazy(FileArray(read, shape, dtype, transpose=transpose, scale=scale, offset=offset), dims, turned)

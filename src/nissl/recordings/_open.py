@@ -11,8 +11,9 @@ from typing import Any
 import xarray as xr
 
 from nissl.errors import InputError, NisslError, nearest, unknown
-from nissl.recordings._check import MENDS, _findings, mended, raise_and_warn
+from nissl.recordings._check import findings, raise_and_warn
 from nissl.recordings._collection import Collection
+from nissl.recordings._mending import MENDS, mended
 from nissl.recordings._names import natural
 from nissl.recordings._notes import RecordingWarning, note
 from nissl.recordings._schema import Request
@@ -257,7 +258,7 @@ def _animal_names(files: list[Path], folder: Path) -> list[str]:
 def _looked_over(recording: xr.Dataset, request: Request, source: str, where: str, check: bool, scan: bool | None) -> xr.Dataset:  # fmt: skip
     out = mended(recording, request.mend) if request.mend else recording
     if check:
-        raise_and_warn(_findings(out, None, scan), where)
+        raise_and_warn(findings(out, None, scan), where)
     if not out.attrs.get("provenance"):
         settings = {k: sorted(v) if isinstance(v, frozenset) else v for k, v in vars(request).items()}
         note(out, {"step": "open", "source": source, "settings": {k: v for k, v in settings.items() if v not in (None, [])}})  # fmt: skip

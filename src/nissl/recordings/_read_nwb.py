@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,20 @@ from nissl.errors import InputError, MissingExtraError, unknown
 from nissl.recordings._guessing import own_clock
 from nissl.recordings._lazy import hdf5_array
 from nissl.recordings._notes import RecordingWarning
+from nissl.recordings._nwb_series import (
+    clock_key,
+    column_names,
+    is_numeric,
+    is_plain,
+    is_series,
+    plain_column,
+    scaled,
+    series_within,
+    times_of,
+    word,
+)
 from nissl.recordings._read_arrays import damaged
-from nissl.recordings._schema import Request, build, even_times, unit_names
+from nissl.recordings._schema import Request, build, unit_names
 
 MANIFEST = "nissl"  # scratch entry with what NWB has no place for, in files that nissl wrote
 _NAMES = ("unit_name", "neuron_name", "neuron", "label", "labels", "name", "names", "cell_name", "roi_name", "cell_label", "id_labels", "neuron_id", "neuropal_id")  # fmt: skip
@@ -133,7 +143,7 @@ class _Reader:
         if turned:
             self.said.append(f"{series.name!r} has a row a region where NWB wants a row a sample; it was turned")
         if data.ndim == 1:
-            variable = xr.Variable(("time", "unit"), np.asarray(_scaled(series))[:, None])
+            variable = xr.Variable(("time", "unit"), np.asarray(scaled(series))[:, None])
         else:
             variable = hdf5_array(str(self.path), data.name, ("time", "unit"), transpose=turned, scale=float(series.conversion), offset=float(series.offset or 0.0))  # fmt: skip
         kind = type(series.parent).__name__
@@ -141,7 +151,7 @@ class _Reader:
             "quantity": {"DfOverF": "dF/F", "Fluorescence": "fluorescence"}.get(kind, series.unit or ""),
             "series": self._address(series),
         }
-        out = build(activity=variable, time=_times(series, variable.shape[0]), names=names)
+        out = build(activity=variable, time=times_of(series, variable.shape[0]), names=names)
         if isinstance(self.request.units, list):
             out = out.assign_coords(unit=("unit", unit_names(self.request.units)))
         return out
@@ -186,38 +196,34 @@ class _Reader:
             s
             for name, module in self.file.processing.items()
             if name.lower() in _BEHAVIOUR
-            for s in _series_within(module)
+            for s in series_within(module)
         ]
-        found += [s for s in self.file.acquisition.values() if _is_plain(s)]
+        found += [s for s in self.file.acquisition.values() if is_plain(s)]
         found += [
-            s
-            for box in self.file.acquisition.values()
-            if not _is_series(box)
-            for s in _series_within(box)
-            if _is_plain(s)
+            s for box in self.file.acquisition.values() if not is_series(box) for s in series_within(box) if is_plain(s)
         ]
         clocks: dict[Any, list[Any]] = {}
         for series in found:
-            if series is not activity and _is_plain(series) and len(series.data):
-                clocks.setdefault(_clock_key(series), []).append(series)
+            if series is not activity and is_plain(series) and len(series.data):
+                clocks.setdefault(clock_key(series), []).append(series)
         out: dict[str, Any] = {}
         for group in clocks.values():
-            columns = [np.asarray(_scaled(s), dtype=float).reshape(len(s.data), -1) for s in group]
-            labels = [n for s, c in zip(group, columns, strict=True) for n in _column_names(s, c.shape[1])]
-            kind = "behaviour" if len(clocks) == 1 else f"behaviour_{_word(group[0].name)}"
-            made = own_clock(kind, np.concatenate(columns, 1), _times(group[0], len(columns[0])), labels)
+            columns = [np.asarray(scaled(s), dtype=float).reshape(len(s.data), -1) for s in group]
+            labels = [n for s, c in zip(group, columns, strict=True) for n in column_names(s, c.shape[1])]
+            kind = "behaviour" if len(clocks) == 1 else f"behaviour_{word(group[0].name)}"
+            made = own_clock(kind, np.concatenate(columns, 1), times_of(group[0], len(columns[0])), labels)
             made[kind].attrs["units"] = json.dumps({s.name: str(s.unit) for s in group})
             out |= made
         return out
 
     def _stimuli(self) -> dict[str, Any]:
-        series = [s for s in (self.file.stimulus or {}).values() if _is_series(s) and _is_numeric(s) and len(s.data)]
+        series = [s for s in (self.file.stimulus or {}).values() if is_series(s) and is_numeric(s) and len(s.data)]
         out: dict[str, Any] = {}
         for one in series:
-            kind = "stimulus" if len(series) == 1 else f"stimulus_{_word(one.name)}"
-            clock = _times(one, len(one.data))
+            kind = "stimulus" if len(series) == 1 else f"stimulus_{word(one.name)}"
+            clock = times_of(one, len(one.data))
             if one.data.ndim <= 1:
-                out |= own_clock(kind, np.asarray(_scaled(one)), clock)
+                out |= own_clock(kind, np.asarray(scaled(one)), clock)
             else:
                 dims = (f"{kind}_time", *[f"{kind}_{i}" for i in range(1, one.data.ndim)])
                 variable = hdf5_array(str(self.path), one.data.name, dims, scale=float(one.conversion), offset=float(one.offset or 0.0))  # fmt: skip
@@ -236,10 +242,10 @@ class _Reader:
                 if low == "trials"
                 else "stimulus"
                 if "stim" in low or "presentation" in low
-                else _word(low.removesuffix("s") or low)
+                else word(low.removesuffix("s") or low)
             )
             if kind in tables or len(table) == 0:
-                kind = _word(low)
+                kind = word(low)
             if len(table):
                 tables[kind] = table
         out: dict[str, Any] = {}
@@ -249,10 +255,10 @@ class _Reader:
             out[f"{kind}_start"] = (dim, np.asarray(frame.pop("start_time")[:], dtype=float))
             out[f"{kind}_stop"] = (dim, np.asarray(frame.pop("stop_time")[:], dtype=float))
             for column, data in frame.items():
-                value = _plain_column(data, len(table))
+                value = plain_column(data, len(table))
                 if value is not None:
                     label = kind == "stimulus" and column in ("label", "stimulus_name", "stimulus", "stimulus_label")
-                    out["stimulus_label" if label and "stimulus_label" not in out else f"{kind}_{_word(column)}"] = (
+                    out["stimulus_label" if label and "stimulus_label" not in out else f"{kind}_{word(column)}"] = (
                         dim,
                         value,
                     )
@@ -270,86 +276,6 @@ class _Reader:
                 about["animal"] = str(subject.subject_id)
         about["source"] = self.path.name
         return about
-
-
-def _series_within(box: Any) -> Iterator[Any]:
-    """Time series inside a container, at any depth."""
-    for child in getattr(box, "children", ()):
-        if _is_series(child):
-            yield child
-        elif type(child).__name__ not in ("DynamicTable", "PlaneSegmentation", "ImageSegmentation"):
-            yield from _series_within(child)
-
-
-def _is_series(x: Any) -> bool:
-    return any(c.__name__ == "TimeSeries" for c in type(x).__mro__)
-
-
-def _is_numeric(series: Any) -> bool:
-    return hasattr(series.data, "dtype") and series.data.dtype.kind in "fiub"
-
-
-def _is_plain(series: Any) -> bool:
-    """A series of numbers a moment, and none of the kinds that are voltages, pictures or traces of cells."""
-    if not _is_series(series) or not _is_numeric(series):
-        return False
-    kinds = {c.__name__ for c in type(series).__mro__}
-    other = {
-        "ImageSeries",
-        "ElectricalSeries",
-        "RoiResponseSeries",
-        "PatchClampSeries",
-        "IntervalSeries",
-        "OptogeneticSeries",
-    }
-    return not kinds & other and series.data.ndim <= 2
-
-
-def _times(series: Any, count: int) -> np.ndarray:
-    if series.timestamps is not None:
-        times = np.asarray(series.timestamps[:], dtype=np.float64)
-        if len(times) != count:
-            raise InputError(
-                f"series {series.name!r} has {count} samples and {len(times)} times; the file is inconsistent"
-            )
-        return times
-    return even_times(count, float(series.rate), float(series.starting_time or 0.0))
-
-
-def _clock_key(series: Any) -> Any:
-    if series.timestamps is None:
-        return len(series.data), float(series.rate), float(series.starting_time or 0.0)
-    times = np.asarray(series.timestamps[:], dtype=np.float64)
-    return len(times), times.tobytes()
-
-
-def _scaled(series: Any) -> np.ndarray:
-    data = np.asarray(series.data[:])
-    if series.conversion in (1, 1.0) and not series.offset:
-        return data
-    return data * series.conversion + (series.offset or 0.0)
-
-
-def _column_names(series: Any, width: int) -> list[str]:
-    axes = ("x", "y", "z")
-    if width == 1:
-        return [series.name]
-    return [f"{series.name}_{axes[i] if width <= 3 else i}" for i in range(width)]
-
-
-def _word(name: str) -> str:
-    return "_".join("".join(c if c.isalnum() else " " for c in name).split()).lower()
-
-
-def _plain_column(data: Any, count: int) -> np.ndarray | None:
-    """A column with one number or one text a row; others have no place in a table."""
-    with contextlib.suppress(TypeError, ValueError):
-        values = np.asarray(data[:])
-        if values.shape == (count,) and values.dtype.kind in "fiub":
-            return values
-        if values.shape == (count,) and all(isinstance(v, str) for v in values.tolist()):
-            return values.astype(object)
-    return None
 
 
 def _written_by_us(path: Path, file: Any) -> xr.Dataset:

@@ -12,6 +12,17 @@ import pandas as pd
 import xarray as xr
 
 from nissl.errors import InputError, MissingExtraError, unknown
+from nissl.recordings._columns import (
+    base_name,
+    column_called,
+    dialect,
+    is_even,
+    is_index,
+    is_transposed,
+    number,
+    seconds_in,
+    transposed_header,
+)
 from nissl.recordings._guessing import ORIENTATIONS, SPIKES, TIME
 from nissl.recordings._lazy import FileArray, lazy
 from nissl.recordings._read_arrays import damaged
@@ -32,7 +43,6 @@ _UNIT = (
     "roi_id",
 )
 _VALUE = ("value", "activity", "trace", "dff", "df_f", "fluorescence", "signal", "f", "calcium", "rate", "intensity")
-_SCALES = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "milliseconds": 1e-3, "min": 60.0, "minutes": 60.0, "us": 1e-6}  # fmt: skip
 
 
 def read_csv(path: Path, request: Request) -> xr.Dataset:
@@ -42,12 +52,12 @@ def read_csv(path: Path, request: Request) -> xr.Dataset:
             head = [line for line in (file.readline() for _ in range(5)) if line.strip() and not line.startswith("#")]
         if not head:
             raise InputError(f"{str(path)!r} is empty")
-        separator, decimal = _dialect(path, head)
+        separator, decimal = dialect(path, head)
         first = next(csv.reader([head[0]], delimiter=separator))
         header = (
             None
-            if all(_number(cell, decimal) is not None for cell in first)
-            and not _transposed_header(head, separator, decimal)
+            if all(number(cell, decimal) is not None for cell in first)
+            and not transposed_header(head, separator, decimal)
             else 0
         )
         table = pd.read_csv(path, sep=separator, decimal=decimal, header=header, comment="#", skip_blank_lines=True, encoding="utf-8-sig", float_precision="round_trip")  # fmt: skip
@@ -75,7 +85,7 @@ def read_parquet(path: Path, request: Request) -> xr.Dataset:
             f.name for f in file.schema_arrow if pyarrow.types.is_floating(f.type) or pyarrow.types.is_integer(f.type)
         ]
         clock = _time_column(names, request, path.name)
-        wide = len(numeric) == len(names) and request.orientation != "unit time" and not _column(names, _UNIT)
+        wide = len(numeric) == len(names) and request.orientation != "unit time" and not column_called(names, _UNIT)
         if wide:
             return _wide_parquet(path, file, names, clock, request)
         return _recording(pd.read_parquet(path), request, path.name, True)
@@ -89,7 +99,7 @@ def _wide_parquet(path: Path, file: Any, names: list[str], clock: str | None, re
     units = _chosen_units([n for n in names if n != clock and not n.startswith("__index_level")], request, path.name)
     starts = np.concatenate([[0], np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)])])
     count = int(starts[-1])
-    time = even_times(count, _rate(request, path.name, names)) if clock is None else file.read([clock]).column(0).to_numpy() * _scale(clock)  # fmt: skip
+    time = even_times(count, _rate(request, path.name, names)) if clock is None else file.read([clock]).column(0).to_numpy() * seconds_in(clock)  # fmt: skip
     kinds = [np.dtype(file.schema_arrow.field(u).type.to_pandas_dtype()) for u in units]
     dtype = np.result_type(*kinds, np.float32)
 
@@ -114,7 +124,7 @@ def _wide_parquet(path: Path, file: Any, names: list[str], clock: str | None, re
     return build(activity=variable, time=np.asarray(time, dtype=float), names=units, attrs={"source": path.name})
 
 
-def _recording(table: pd.DataFrame, request: Request, source: str, has_header: bool) -> xr.Dataset:
+def _recording(table: Any, request: Request, source: str, has_header: bool) -> xr.Dataset:
     if request.orientation is not None and request.orientation not in ORIENTATIONS:
         raise unknown("orientation", request.orientation, ORIENTATIONS)
     # A column without a name and with 0, 1, 2, ... is the index that pandas wrote.
@@ -123,30 +133,30 @@ def _recording(table: pd.DataFrame, request: Request, source: str, has_header: b
         has_header
         and str(first).startswith("Unnamed: 0")
         and request.orientation != "unit time"
-        and _counts(table[first])
+        and is_index(table[first])
     ):
         table = table.drop(columns=first)
     columns = list(table.columns)
     names = [str(c) for c in columns]
     clock = _time_column(names, request, source)
-    whose = _column(names, _UNIT) if request.orientation is None and request.activity is None else None
+    whose = column_called(names, _UNIT) if request.orientation is None and request.activity is None else None
     if clock is not None and whose is not None and not isinstance(request.units, list):
         return _long(table.set_axis(names, axis=1), clock, whose, request, source)
     texts = [i for i, c in enumerate(columns) if not pd.api.types.is_numeric_dtype(table[c])]
     if request.orientation == "unit time" or (
-        request.orientation is None and clock is None and _is_transposed(table, names, texts, has_header)
+        request.orientation is None and clock is None and is_transposed(table, names, texts, has_header)
     ):
         return _unit_rows(table, names, texts, request, source)
     return _sample_rows(table.set_axis(names, axis=1), clock, [names[i] for i in texts], request, source, has_header)
 
 
 def _sample_rows(
-    table: pd.DataFrame, clock: str | None, texts: list[str], request: Request, source: str, has_header: bool
+    table: Any, clock: str | None, texts: list[str], request: Request, source: str, has_header: bool
 ) -> xr.Dataset:
     if texts:
         bad = texts[0]
         cells = table[bad].dropna().astype(str)
-        wrong = next((c for c in cells if _number(c, ".") is None), cells.iloc[0] if len(cells) else "")
+        wrong = next((c for c in cells if number(c, ".") is None), cells.iloc[0] if len(cells) else "")
         row = int(cells.index[list(cells).index(wrong)]) + (2 if has_header else 1) if len(cells) else 0
         if len(texts) == 1 and names_first(table, bad):
             raise InputError(
@@ -157,11 +167,11 @@ def _sample_rows(
         )
     if clock is None and request.rate is None:
         first = table.columns[0]
-        hint = f"the first column {first!r} looks like a clock: pass time={first!r}" if _even(table[first]) else "pass rate=... (samples a second) or time='COLUMN'"  # fmt: skip
+        hint = f"the first column {first!r} looks like a clock: pass time={first!r}" if is_even(table[first]) else "pass rate=... (samples a second) or time='COLUMN'"  # fmt: skip
         raise InputError(
             f"{source}: no column is called time; {hint}; columns: {', '.join(map(repr, table.columns[:8]))}"
         )
-    if clock is None and not has_header and _even(table.iloc[:, 0]):
+    if clock is None and not has_header and is_even(table.iloc[:, 0]):
         raise InputError(
             f"{source}: no header, and its first column looks like a clock; pass time='0' if it is one, or give the columns names"
         )
@@ -171,7 +181,7 @@ def _sample_rows(
     time = (
         even_times(len(table), float(request.rate or 1))
         if clock is None
-        else table[clock].to_numpy(dtype=float) * _scale(clock)
+        else table[clock].to_numpy(dtype=float) * seconds_in(clock)
     )
     if clock is not None and clock.lower().startswith("frame"):
         time = time / _rate(request, source, list(table.columns))
@@ -185,23 +195,23 @@ def _sample_rows(
     )
 
 
-def names_first(table: pd.DataFrame, column: str) -> bool:
+def names_first(table: Any, column: str) -> bool:
     """Whether the column of text is the first one, as names of rows are."""
     return table.columns[0] == column
 
 
-def _unit_rows(table: pd.DataFrame, names: list[str], texts: list[int], request: Request, source: str) -> xr.Dataset:
+def _unit_rows(table: Any, names: list[str], texts: list[int], request: Request, source: str) -> xr.Dataset:
     """A row a unit: its name first, then its samples; the header may hold the times."""
     labels = table.iloc[:, texts[0]].astype(str).to_list() if texts else None
-    named_columns = texts or ([0] if _column(names[:1], _UNIT) else [])
+    named_columns = texts or ([0] if column_called(names[:1], _UNIT) else [])
     if named_columns and not texts:
         labels = table.iloc[:, 0].astype(str).to_list()
     columns = [i for i in range(len(names)) if i not in named_columns]
-    header = [_number(re.sub(r"^(t|time)?_?|s$", "", names[i].strip().lower()), ".") for i in columns]
+    header = [number(re.sub(r"^(t|time)?_?|s$", "", names[i].strip().lower()), ".") for i in columns]
     values = table.iloc[:, columns].to_numpy(dtype=np.float64).T
     if request.rate is not None:
         time = even_times(len(values), request.rate)
-    elif len(header) > 1 and all(h is not None for h in header) and not _counts(pd.Series(header)):
+    elif len(header) > 1 and all(h is not None for h in header) and not is_index(pd.Series(header)):
         time = np.array(header, dtype=float)
     else:
         raise InputError(f"{source}: a row a unit, and a header without times; pass rate=... (samples a second)")
@@ -209,48 +219,23 @@ def _unit_rows(table: pd.DataFrame, names: list[str], texts: list[int], request:
     return build(activity=xr.Variable(("time", "unit"), values), time=time, names=names_given, attrs={"source": source})
 
 
-def _long(table: pd.DataFrame, clock: str, whose: str, request: Request, source: str) -> xr.Dataset:
+def _long(table: Any, clock: str, whose: str, request: Request, source: str) -> xr.Dataset:
     """A row a value (time, unit, value), or a row a spike (time, unit)."""
     rest = [c for c in table.columns if c not in (clock, whose)]
-    time = table[clock].to_numpy(dtype=float) * _scale(clock)
+    time = table[clock].to_numpy(dtype=float) * seconds_in(clock)
     if not rest:
-        names = list(pd.unique(table[whose]))
+        names = list(table[whose].unique())
         index = pd.Index(names).get_indexer(table[whose])
         return build(spikes=(time, index), names=names, attrs={"source": source})
-    value = _column(rest, _VALUE) or (rest[0] if len(rest) == 1 else None)
+    value = column_called(rest, _VALUE) or (rest[0] if len(rest) == 1 else None)
     if value is None:
         raise InputError(f"{source}: columns {clock!r} and {whose!r}, and several that could be the value: {', '.join(map(repr, rest[:8]))}; pass activity='COLUMN'")  # fmt: skip
     if table.duplicated([clock, whose]).any():
         twice = table[table.duplicated([clock, whose])].iloc[0]
         raise InputError(f"{source}: two values of unit {twice[whose]!r} at {twice[clock]} s; give one")
     wide = table.pivot(index=clock, columns=whose, values=value)
-    wide = wide[list(pd.unique(table[whose]))]
-    return build(activity=xr.Variable(("time", "unit"), wide.to_numpy(dtype=np.float64)), time=np.asarray(wide.index, dtype=float) * _scale(clock), names=list(wide.columns), attrs={"source": source})  # fmt: skip
-
-
-def _dialect(path: Path, head: list[str]) -> tuple[str, str]:
-    """Separator and decimal mark; a semicolon usually comes with a decimal comma."""
-    text = "".join(head)
-    if path.suffix.lower() in (".tsv", ".tab") or text.count("\t") >= max(
-        len(head), text.count(",") + 1, text.count(";")
-    ):
-        return "\t", "."
-    if text.count(";") >= len(head) and text.count(";") >= text.count(",") / 2:
-        return ";", "," if re.search(r"\d,\d", text) else "."
-    return ",", "."
-
-
-def _transposed_header(head: list[str], separator: str, decimal: str) -> bool:
-    rows = list(csv.reader(head, delimiter=separator))
-    return len(rows) > 1 and bool(rows[1]) and _number(rows[1][0], decimal) is None
-
-
-def _is_transposed(table: pd.DataFrame, names: list[str], texts: list[int], has_header: bool) -> bool:
-    """Only the first column is text, and the header counts seconds."""
-    if not has_header or texts != [0] or len(names) < 3:
-        return False
-    header = [_number(re.sub(r"^(t|time)_?|s$", "", n.strip().lower()), ".") for n in names[1:]]
-    return all(h is not None for h in header) and bool((np.diff(np.array(header, dtype=float)) > 0).all())
+    wide = wide[list(table[whose].unique())]
+    return build(activity=xr.Variable(("time", "unit"), wide.to_numpy(dtype=np.float64)), time=np.asarray(wide.index, dtype=float) * seconds_in(clock), names=list(wide.columns), attrs={"source": source})  # fmt: skip
 
 
 def _time_column(names: list[str], request: Request, source: str) -> str | None:
@@ -259,32 +244,14 @@ def _time_column(names: list[str], request: Request, source: str) -> str | None:
         if wanted not in names:
             raise unknown("column", wanted, names, f"in {source}, passed as time")
         return wanted
-    found = [n for n in names if _base(n) in TIME or _base(n) in SPIKES]
+    found = [n for n in names if base_name(n) in TIME or base_name(n) in SPIKES]
     if not found and request.rate is not None:
-        found = [n for n in names if _base(n) in ("frame", "frames")]
+        found = [n for n in names if base_name(n) in ("frame", "frames")]
     if len(found) > 1:
         raise InputError(
             f"{source}: several columns could be the clock: {', '.join(map(repr, found))}; pass time='COLUMN'"
         )
     return found[0] if found else None
-
-
-def _base(name: str) -> str:
-    """A column's name without its unit of measurement: `Time (ms)`, `time_ms`, `time[s]`."""
-    text = re.sub(r"[\s_]*[\(\[].*?[\)\]]\s*$", "", name.strip().lower())
-    text = re.sub(r"\s+", "_", text)
-    return re.sub(r"_(s|sec|seconds|ms|msec|milliseconds|us|min)$", "", text)
-
-
-def _scale(name: str) -> float:
-    """Seconds in one unit of a clock, as its name has it."""
-    inside = re.search(r"[\(\[]\s*([a-z]+)\s*[\)\]]", name.lower()) or re.search(r"_([a-z]+)$", name.strip().lower())
-    return _SCALES.get(inside.group(1), 1.0) if inside else 1.0
-
-
-def _column(names: list[str], wanted: tuple[str, ...]) -> str | None:
-    found = [n for n in names if _base(n) in wanted]
-    return found[0] if len(found) == 1 else None
 
 
 def _chosen_units(columns: list[str], request: Request, source: str) -> list[str]:
@@ -303,26 +270,3 @@ def _rate(request: Request, source: str, names: list[str]) -> float:
             f"{source}: no column is called time; pass rate=... (samples a second) or time='COLUMN'; columns: {', '.join(map(repr, names[:8]))}"
         )
     return float(request.rate)
-
-
-def _number(text: str, decimal: str) -> float | None:
-    try:
-        return float(text.strip().replace(decimal, ".") if decimal != "." else text)
-    except ValueError:
-        return None
-
-
-def _counts(column: pd.Series) -> bool:
-    """Whether a column is 0, 1, 2, ... (or 1, 2, 3, ...)."""
-    if not pd.api.types.is_numeric_dtype(column) or not len(column):
-        return False
-    values = column.to_numpy(dtype=float)
-    return bool(np.array_equal(values - values[0], np.arange(len(values))) and values[0] in (0, 1))
-
-
-def _even(column: pd.Series) -> bool:
-    """Whether a column goes up in equal steps, as clocks and hardly any neuron do."""
-    if not pd.api.types.is_numeric_dtype(column) or len(column) < 4:
-        return False
-    steps = np.diff(column.to_numpy(dtype=float))
-    return bool((steps > 0).all() and steps.std() < 0.2 * steps.mean())
