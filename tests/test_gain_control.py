@@ -397,6 +397,26 @@ def test_stage_one_finds_the_ring_that_raw_curves_came_from():
     assert free.share > 0.9
 
 
+def test_fitting_both_stages_at_once_tells_the_recurrence(data):
+    clean = adapted_recordings(
+        [0.5, 0.3], alpha=1.5, gamma=0.7, noise=0.0, recurrence=0.7, width=14.0, concentration=3.0
+    )
+    options = {"rescale": None, "fixed": {"baseline": 0.2}, "folds": 0}
+    fit = fit_adaptation(clean.pre, clean.post, clean.probability, joint=True, **options)
+    for name, truth in (("recurrence", 0.7), ("width", 14.0), ("concentration", 3.0)):
+        assert fit.ring.parameters.loc[name, "value"] == pytest.approx(truth, rel=0.02)
+    assert fit["alpha"] == pytest.approx(1.5, rel=0.05)
+    assert fit["gamma"] == pytest.approx(0.7, rel=0.02)
+    # With noise the price of activity is uncertain, and the interval says so; the pull is not.
+    noisy = fit_adaptation(data.pre, data.post, data.probability, joint=True, **options)
+    assert noisy.n_parameters == 5
+    assert noisy.parameters.loc["alpha", "low"] < 1 < noisy.parameters.loc["alpha", "high"]
+    assert noisy.parameters.loc["alpha", "high"] / noisy.parameters.loc["alpha", "low"] > 2
+    assert noisy["gamma"] == pytest.approx(1, rel=0.15)
+    with pytest.raises(InputError, match="joint"):
+        fit_adaptation(data.pre, data.post, data.probability, joint=True, drive=data.drive)
+
+
 def test_layer_drive_averages_places_and_serves_a_fit():
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(64, 3))
     x = torch.rand(6, 1, 6, 6)

@@ -12,6 +12,8 @@ from nissl.populations._gain_problem import GainProblem, decode_back, second_mom
 
 Curves = Float[np.ndarray, "recording unit stimulus"]
 Contexts = Float[np.ndarray, "recording stimulus"]
+# Of the two numbers of a model.
+BOUNDS = (1e-3, 1e3)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from jaxtyping import Float
 from nissl.errors import InputError
 from nissl.populations import _gain_inputs as inputs
 
+# A neuron on the edge of a range, but for rounding, belongs to it (degrees).
+EDGE = 1e-6
+
 
 @dataclass(frozen=True)
 class AdaptationEffects:
@@ -48,13 +51,13 @@ class AdaptationEffects:
             max_near, min_near, max_far, min_far (ratios), shift (degrees), equalisation, decorrelation; NaN where no neuron lies.
         """
         distance = self.neurons["offset"].abs()
-        parts = {"near": distance <= near, "far": distance > far}
+        parts = {"near": distance <= near + EDGE, "far": distance > far + EDGE}
         out = {
             f"{e}_{p}": float(self.neurons.loc[k, f"{e}_ratio"].mean())
             for p, k in parts.items()
             for e in ("max", "min")
         }
-        on_flank = (distance >= flank[0]) & (distance <= flank[1])
+        on_flank = (distance >= flank[0] - EDGE) & (distance <= flank[1] + EDGE)
         out["shift"] = float(self.neurons.loc[on_flank, "shift"].mean())
         return {**out, "equalisation": self.equalisation, "decorrelation": self.decorrelation}
 
@@ -81,7 +84,7 @@ class AdaptationEffects:
         shifts.axhline(0, color="0.7", lw=1)
         # Drawn in the direction it happens, so that repulsion is a curve through the origin.
         shifts.plot(table["offset"], table["shift"] * np.sign(table["offset"]), color="#009e73", marker="o", ms=3)
-        shifts.set(ylabel="shift of the preferred orientation (deg)")
+        shifts.set(ylabel="shift of preference (deg)")
         for axes in (ratios, shifts):
             axes.set_xlabel("preferred orientation - adapter (deg)")
             axes.spines[["top", "right"]].set_visible(False)
@@ -170,7 +173,7 @@ def adaptation_effects(
         },
         index=pd.Index(pre["unit"].values if isinstance(pre, xr.DataArray) and "unit" in pre.coords else range(len(before)), name="unit"),
     )  # fmt: skip
-    close = np.abs(offset) <= neighbours
+    close = np.abs(offset) <= neighbours + EDGE
     if close.sum() < 2:
         raise InputError(
             f"{close.sum()} units lie within {neighbours} degrees of the adapter at {adapter}; two are needed for a covariance"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +14,11 @@ from scipy.optimize import least_squares
 
 from nissl.errors import InputError, unknown
 from nissl.populations import _gain_inputs as inputs
-from nissl.populations._adaptation_models import GainModel, NormalisationModel, rescaled, synaptic_curves
-from nissl.populations._ring_fit import RingFit, fit_ring, log_errors
+from nissl.populations._adaptation_models import BOUNDS, GainModel, NormalisationModel, rescaled, synaptic_curves
+from nissl.populations._ring_fit import Ring, RingFit, fit_both, fit_ring, log_errors, number_table, regressed
 from nissl.populations.adaptation import angles_of, preference
 
 MODELS = ("gain", "uncoupled", "normalisation", "synaptic")
-BOUNDS = (1e-3, 1e3)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class AdaptationFit:
         numbers = ", ".join(f"{name} {value:.3g}" for name, value in self.parameters["value"].items())
         return (
             f"{self.model} ({self.n_parameters} numbers{': ' + numbers if numbers else ''}): {self.share:.1%} of the change "
-            f"explained, {self.share_held_out:.1%} at stimuli left out"
+            "explained"
+            + (f", {self.share_held_out:.1%} at stimuli left out" if np.isfinite(self.share_held_out) else "")
         )
 
 
@@ -84,6 +85,7 @@ def fit_adaptation(
     decoder: Literal["matched", "optimal", "identity"] = "matched",
     activity_cost: Literal["l2", "l1"] = "l2",
     fixed: Mapping[str, float] | None = None,
+    joint: bool = False,
     folds: int = 5,
 ) -> AdaptationFit:
     """Fit a model of adaptation to tuning curves before and after it.
@@ -114,7 +116,9 @@ def fit_adaptation(
     fixed
         Numbers of the ring that stage 1 should not fit: baseline, concentration, recurrence, width, inhibition. Curves before
         adaptation say little about the recurrence, since broad drive and broad weights look alike: see the intervals of
-        `ring`, and give what is known.
+        `ring`, and give what is known or use `joint`.
+    joint
+        Whether ring and gains are fitted at once, to curves before and after: how curves shift tells the recurrence.
     folds
         Parts that stimuli are dealt into, each predicted by a fit to the others; 0 leaves that out.
 
@@ -137,14 +141,22 @@ def fit_adaptation(
     """
     if model not in MODELS:
         raise unknown("model", model, MODELS)
+    if joint and (drive is not None or model != "gain"):
+        raise InputError("joint fits the ring with the gains: leave drive out, and use model='gain'")
     before, after = _stacked(pre, "pre"), _stacked(post, "post")
     if before.shape != after.shape:
         raise InputError(f"curves of shape {before.shape} before and {after.shape} after adaptation; give the same")
     contexts = _contexts(probability, before.shape)
-    ring = None
+    ring = known = None
     if drive is None:
         angles = angles_of(pre, orientation, before.shape[2])
-        ring = fit_ring(before, angles, _preferred(pre, preferred, before, angles), rescale is not None, fixed or {})
+        unfitted = Ring(_preferred(pre, preferred, before, angles), angles, fixed or {})
+        ring, x, baseline = fit_ring(before, unfitted, rescale is not None)
+        if joint:
+            scale = partial(_in_range, rescale=rescale)
+            ring, known = fit_both(
+                before, after, contexts, unfitted, x, baseline, scale, decoder=decoder, cost=activity_cost
+            )
         f, weights = ring.drive, ring.recurrent
     else:
         f = inputs.as_drive(drive)
@@ -164,7 +176,7 @@ def fit_adaptation(
 
         def predict(seen: np.ndarray, near: pd.DataFrame | None = None) -> tuple[np.ndarray, pd.DataFrame, int]:
             guess = synaptic_curves(usual, np.nan_to_num(_unscaled(after, usual)), seen)
-            return rescaled(usual, guess)[1], _table((), np.empty(0), np.empty(0)), len(guess) * len(usual) ** 2
+            return rescaled(usual, guess)[1], number_table((), np.empty(0), np.empty(0)), len(guess) * len(usual) ** 2
 
     else:
         uncoupled = GainModel.of(usual, np.zeros_like(weights), contexts, decoder=decoder, cost=activity_cost)
@@ -179,6 +191,8 @@ def fit_adaptation(
 
     n = after.shape[2]
     guess, table, count = predict(np.ones(n, bool))
+    if known is not None:  # the same optimum, with intervals that know that the ring is uncertain too
+        table, count = known, count + len(unfitted.names)
     held_out = np.full_like(after, np.nan)
     for fold in np.array_split(np.random.default_rng(0).permutation(n), min(folds, n)) if folds else ():
         seen = np.ones(n, bool)
@@ -237,20 +251,7 @@ def _two_numbers(
     starts = model.starts if near is None else [near["value"].to_numpy().clip(1.01 * BOUNDS[0], BOUNDS[1] / 1.01)]
     tries = [least_squares(residual, np.log(s), bounds=tuple(bounds), x_scale=1.0) for s in starts]
     best = min(tries, key=lambda t: t.cost)
-    return curves(best.x), _table(model.names, best.x, log_errors(best))
-
-
-def _table(names: tuple[str, ...], logs: np.ndarray, errors: np.ndarray) -> pd.DataFrame:
-    with np.errstate(over="ignore"):
-        return pd.DataFrame(
-            {
-                "value": np.exp(logs),
-                "low": np.exp(logs - 1.96 * errors),
-                "high": np.exp(logs + 1.96 * errors),
-                "at_bound": (np.exp(logs) < 1.05 * BOUNDS[0]) | (np.exp(logs) > BOUNDS[1] / 1.05),
-            },
-            index=pd.Index(list(names), name="parameter"),
-        )
+    return curves(best.x), number_table(model.names, best.x, log_errors(best))
 
 
 def _in_range(
@@ -263,13 +264,7 @@ def _in_range(
         low = np.nanmin(before, -1, keepdims=True)
         span = np.nanmax(before, -1, keepdims=True) - low
     elif rescale == "regression":
-        known = np.isfinite(before)
-        n = known.sum(-1, keepdims=True)
-        model = np.where(known, usual, 0)
-        mean_x, mean_y = model.sum(-1, keepdims=True) / n, np.nansum(before, -1, keepdims=True) / n
-        x = np.where(known, usual - mean_x, 0)
-        span = (x * np.nan_to_num(before - mean_y)).sum(-1, keepdims=True) / (x**2).sum(-1, keepdims=True)
-        low = mean_y - span * mean_x
+        low, span, _ = regressed(before, usual)
     else:
         raise unknown("rescale", rescale, ("regression", "range", "None"))
     if not (span > 0).all():
