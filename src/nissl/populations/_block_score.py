@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import gammaln
 
+from nissl.populations._integer_partitions import LogPartitions
+
 
 def _log_choose(n: float, k: float) -> float:
     return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
@@ -39,7 +41,8 @@ class Score:
     """ln P(graph, partition), in nats; minus the description length.
 
     Edges between two blocks: each present with one unknown chance, uniform a priori; or, degree-corrected, the
-    microcanonical model of Peixoto (2017) with uniform priors over degrees and edge counts. Weights of the edges between two
+    microcanonical model of Peixoto (2017), with the degrees of a block drawn from a histogram of their own, and a uniform prior
+    over edge counts. Weights of the edges between two
     blocks: exponential with one unknown rate, Gamma(alpha, beta) a priori; beta is the graph's mean weight, so that the unit of the
     weights does not matter. Partition: uniform over the number of blocks, their sizes, and who is in them.
     """
@@ -52,6 +55,10 @@ class Score:
         self.factorial = gammaln(np.arange(n * (n + 1) // 2 + 3) + 1)
         self.gamma = gammaln(alpha + np.arange(m + 2))
         self.degrees = graph.edges.sum(1).astype(np.int64)
+        # Which nodes have the same degree: only the degree-corrected model asks.
+        kinds = np.unique(self.degrees, return_inverse=True)[1] if degree_corrected else np.zeros(n, dtype=np.int64)
+        self.degree_kind, self.n_kinds = kinds, int(kinds.max()) + 1
+        self.partitions = LogPartitions(2 * m, n) if degree_corrected else None
         self.log_beta = alpha * np.log(self.beta) - gammaln(alpha)
         self.constant = float(gammaln(self.degrees + 1).sum()) if degree_corrected else 0.0
         self.by_count = np.array([self._of_count(k) for k in range(n + 2)])
@@ -78,11 +85,14 @@ class Score:
 
     def blocks(self, n: np.ndarray, k: np.ndarray) -> np.ndarray:
         """What blocks of n nodes with k ends of edges contribute."""
-        out = self.factorial[n]
-        if self.degree_corrected:
-            choices = gammaln(np.maximum(n + k, 1)) - gammaln(k + 1) - gammaln(np.maximum(n, 1))
-            out = out - gammaln(k + 1) - np.where(n > 0, choices, 0)
-        return out
+        if self.partitions is None:
+            return self.factorial[n]
+        # The ways to deal the degrees out to the nodes are in `histograms`; their n! cancels against that of the partition.
+        return -gammaln(k + 1) - self.partitions(k, n)
+
+    def histograms(self, counts: np.ndarray) -> np.ndarray:
+        """What blocks contribute by how many of their nodes share a degree, (..., kind of degree)."""
+        return self.factorial[counts].sum(-1) if self.degree_corrected else np.zeros(counts.shape[:-1])
 
     def of(self, labels: Int[np.ndarray, "unit"]) -> float:
         """The whole score, from scratch."""
@@ -109,6 +119,8 @@ class Partition:
         self.x = member.T @ self.to_weights * once
         self.n = member.sum(0).astype(np.int64)
         self.k = np.rint(member.T @ self.of.degrees).astype(np.int64)
+        self.histogram = np.zeros((count, self.of.n_kinds), dtype=np.int64)
+        np.add.at(self.histogram, (self.labels, self.of.degree_kind), 1)
 
     @property
     def count(self) -> int:
@@ -124,7 +136,8 @@ class Partition:
         """Ln P(graph, partition)."""
         table = self.of.pairs(self.e, self._possible(self.n), self.x, self.same)
         upper = np.triu(table)[np.ix_(self.n > 0, self.n > 0)].sum()
-        return float(upper + self.of.blocks(self.n, self.k).sum() + self.of.by_count[self.count] + self.of.constant)
+        blocks = self.of.blocks(self.n, self.k)[self.n > 0].sum() + self.of.histograms(self.histogram).sum()
+        return float(upper + blocks + self.of.by_count[self.count] + self.of.constant)
 
     def gains(self, node: int, within: np.ndarray | None = None) -> Float[np.ndarray, "block"]:
         """What each block, the empty one too, would add to the score if `node` went there, less what staying adds."""
@@ -141,7 +154,11 @@ class Partition:
         # ... and, in row s, with it in block s.
         p, real = self._possible(n), n > 0
         change = of.pairs(e + edges, p + n, x + weights, self.same) - of.pairs(e, p, x, self.same)
-        gain = change.sum(1) + of.blocks(n + 1, k + degree) - of.blocks(n, k)
+        gain = change.sum(1) + of.blocks(n + 1, k + degree) - np.where(real, of.blocks(n, k), 0)
+        if of.degree_corrected:
+            alike = self.histogram[:, of.degree_kind[node]].copy()
+            alike[own] -= 1
+            gain += np.log(alike + 1)
         gain += of.by_count[real.sum() + ~real]
         if within is not None:
             gain = np.where(within, gain, -np.inf)
@@ -149,7 +166,7 @@ class Partition:
 
     def move(self, node: int, block: int) -> None:
         """Put a node into a block, in place."""
-        own, graph = self.labels[node], self.of.graph
+        own, graph, of_kind = self.labels[node], self.of.graph, self.of.degree_kind[node]
         edges, weights, degree = self.to_edges[node].copy(), self.to_weights[node].copy(), self.of.degrees[node]
         for table, row in ((self.e, edges), (self.x, weights)):
             table[own] -= row
@@ -160,6 +177,8 @@ class Partition:
         self.k[own] -= degree
         self.n[block] += 1
         self.k[block] += degree
+        self.histogram[own, of_kind] -= 1
+        self.histogram[block, of_kind] += 1
         for table, column in ((self.to_edges, graph.edges[node]), (self.to_weights, graph.weights[node])):
             table[:, own] -= column
             table[:, block] += column
@@ -178,15 +197,18 @@ class Partition:
         both_e, both_x = e[:, None] + e[None], x[:, None] + x[None]
         inner = t == r
         own_e, own_x = (np.diag(a)[:, None] + np.diag(a)[None] + a for a in (e, x))
-        both_n = n[:, None] + n[None]
+        both_n = np.where(same, n, n[:, None] + n[None])  # the diagonal is thrown away
         both_e, both_x = np.where(inner, own_e[..., None], both_e), np.where(inner, own_x[..., None], both_x)
         p = np.where(inner, (both_n * (both_n - 1) // 2)[..., None], both_n[..., None] * n)
         skip = (t == s) | (r == s)
         merged = np.where(skip, 0, of.pairs(np.where(skip, 0, both_e), np.where(skip, 0, p), both_x, inner)).sum(2)
         before = table.sum(1)[:, None] + table.sum(1)[None] - table
         k = self.k[:-1]
-        blocks = of.blocks(n, k)
-        ends = of.blocks(both_n, k[:, None] + k[None]) - blocks[:, None] - blocks[None]
+        blocks = np.where(full, of.blocks(n, k), 0) + of.histograms(self.histogram[:-1])
+        ends = (
+            of.blocks(both_n, np.minimum(k[:, None] + k[None], 2 * of.graph.n_edges)) - blocks[:, None] - blocks[None]
+        )
+        ends += of.histograms(np.where(same[..., None], 0, self.histogram[:-1, None] + self.histogram[None, :-1]))
         gain = merged - before + ends + of.by_count[self.count - 1] - of.by_count[self.count]
         return np.where(same | ~full[:, None] | ~full, -np.inf, gain)
 

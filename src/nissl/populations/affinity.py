@@ -161,8 +161,11 @@ def sliding_correlation(
         )
     low, high = np.maximum(np.arange(n) - half, 0), np.minimum(np.arange(n) + half + 1, n)
     values = _smoothed(traces.values, smooth, step)
-    values = values - np.nanmean(values, axis=1, keepdims=True)
-    spread = np.nanstd(values, axis=1, keepdims=True)
+    # Standardised for the sake of rounding only; an animal's unrecorded units stay NaN.
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(1, keepdims=True), 1)
+    values = values - np.where(known, values, 0).sum(1, keepdims=True) / count
+    spread = np.sqrt(np.where(known, values**2, 0).sum(1, keepdims=True) / count)
     values = values / np.where(spread > 0, spread, 1)
     first, second = np.triu_indices(values.shape[2], 1)
     out = np.empty((n, len(values), len(first)), dtype=np.float32)

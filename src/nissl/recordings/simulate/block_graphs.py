@@ -78,18 +78,20 @@ def weighted_lfr(
     exponent: float = 1.5,
     seed: int = 0,
 ) -> xr.DataArray:
-    """A graph with degrees and community sizes from power laws (Lancichinetti, Fortunato and Radicchi 2008), with weights in the manner of
-    their weighted benchmark: a node of degree k has strength k ** exponent, a share `weight_mixing` of it outside its community.
+    """A graph in the manner of the weighted LFR benchmark: degrees and sizes of communities from power laws.
 
-    The topology is networkx's. Each edge's weight is the mean of what its two ends would give it, times an exponential draw's
-    square root, so that weights vary; strengths hold in the mean.
+    Each node sends a share `mixing` of its edges and `weight_mixing` of its strength out of its community; a node of degree k has
+    strength k ** exponent. Edges are drawn independently with these numbers as means (the benchmark rewires until it has them
+    exactly). An edge's weight is the mean of what its two ends give it, times the root of an exponential draw.
 
     Parameters
     ----------
-    mixing
-        Share of each node's edges that leave its community.
-    weight_mixing
-        Share of each node's strength that leaves its community.
+    n
+        Nodes; communities have between an eighth and a third of them.
+    mean_degree
+        Mean number of edges of a node; degrees follow a power law of exponent 2.5, up to three times the mean.
+    mixing, weight_mixing
+        Share of edges, and of strength, that leaves the community.
     exponent
         Of strength against degree.
 
@@ -101,47 +103,65 @@ def weighted_lfr(
     Raises
     ------
     InputError
-        Shares outside 0 to 1, or sizes for which networkx finds no such graph.
+        Shares outside 0 to 1, fewer than 30 nodes, or more edges than the communities can hold.
 
     Examples
     --------
     >>> graph = weighted_lfr(100, seed=1)
     >>> graph.shape, int(graph.block.max()) > 0
     ((100, 100), True)
-    """
-    import networkx as nx
 
+    Notes
+    -----
+    Lancichinetti, Fortunato and Radicchi (2008), "Benchmark graphs for testing community detection algorithms".
+    """
     if not (0 <= mixing <= 1 and 0 <= weight_mixing <= 1 and n >= 30):
         raise InputError(
             f"n = {n}, mixing {mixing}, weight mixing {weight_mixing}; allowed: 30 nodes or more, shares from 0 to 1"
         )
-    try:
-        graph = nx.LFR_benchmark_graph(
-            n, 2.5, 1.5, mixing, average_degree=mean_degree, max_degree=int(3 * mean_degree), min_community=max(20, n // 8),
-            max_community=n // 3, max_iters=1000, seed=seed,
-        )  # fmt: skip
-    except nx.ExceededMaxIterations as error:
+    if not 0 < mean_degree <= n / 6:
         raise InputError(
-            f"no such graph found for n = {n}, mean degree {mean_degree}; try another seed or degree"
-        ) from error
-    graph.remove_edges_from(list(nx.selfloop_edges(graph)))
-    order = {frozenset(graph.nodes[v]["community"]) for v in graph}
-    number = {v: i for i, community in enumerate(sorted(order, key=min)) for v in community}
-    block = np.array([number[v] for v in range(n)])
-    edges = nx.to_numpy_array(graph, nodelist=range(n)) > 0
+            f"a mean degree of {mean_degree} among {n} nodes; allowed: above 0, at most a sixth of the nodes"
+        )
     rng = np.random.default_rng(seed)
+    degree = _power_law(n, 2.5, 0.4 * mean_degree, 3 * mean_degree, rng)
+    degree *= mean_degree / degree.mean()
+    block = _sizes(n, rng)
     same = block[:, None] == block
-    degree = edges.sum(1)
-    strength = degree.astype(float) ** exponent
-    inside, outside = (edges & same).sum(1), (edges & ~same).sum(1)
-    share = np.where(
-        same,
-        ((1 - weight_mixing) * strength / np.maximum(inside, 1))[:, None],
-        (weight_mixing * strength / np.maximum(outside, 1))[:, None],
-    )
-    draw = np.sqrt(rng.exponential(size=(n, n))) / (np.sqrt(np.pi) / 2)
-    upper = np.triu(edges * (share + share.T) / 2 * draw, 1)
+    # Chance of an edge: proportional to both degrees, scaled to each node's share inside and outside.
+    inside, outside = _chances(degree * (1 - mixing), same), _chances(degree * mixing, ~same)
+    edges = np.triu(rng.random((n, n)) < np.where(same, inside, outside), 1)
+    edges = edges | edges.T
+    strength = edges.sum(1).astype(float) ** exponent
+    each_inside = (1 - weight_mixing) * strength / np.maximum((edges & same).sum(1), 1)
+    each_outside = weight_mixing * strength / np.maximum((edges & ~same).sum(1), 1)
+    share = np.where(same, each_inside[:, None], each_outside[:, None])
+    upper = np.triu(edges * (share + share.T) / 2 * np.sqrt(rng.exponential(size=(n, n))), 1)
     return _labelled(upper + upper.T, block)
+
+
+def _power_law(n: int, exponent: float, low: float, high: float, rng: np.random.Generator) -> np.ndarray:
+    """Draws with density proportional to x ** -exponent between two limits, by inversion."""
+    power = 1 - exponent
+    return (low**power + rng.random(n) * (high**power - low**power)) ** (1 / power)
+
+
+def _sizes(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Community of each node: sizes from a power law of exponent 1.5, until all nodes have one."""
+    sizes: list[int] = []
+    while sum(sizes) < n:
+        sizes.append(round(float(_power_law(1, 1.5, n / 8, n / 3, rng)[0])))
+    return rng.permutation(np.repeat(np.arange(len(sizes)), sizes)[:n]) if sum(sizes) - n < n / 8 else _sizes(n, rng)
+
+
+def _chances(degree: np.ndarray, allowed: np.ndarray, rounds: int = 50) -> np.ndarray:
+    """Chances of edges, f_i f_j up to 1 between nodes that may be joined, such that each node expects its degree."""
+    allowed = allowed & ~np.eye(len(allowed), dtype=bool)
+    factor = degree / np.sqrt(max(degree.sum(), 1e-12))
+    for _ in range(rounds):
+        expected = (np.minimum(np.outer(factor, factor), 1) * allowed).sum(1)
+        factor *= np.sqrt(degree / np.maximum(expected, 1e-12))
+    return np.minimum(np.outer(factor, factor), 1) * allowed
 
 
 def _labelled(weights: np.ndarray, block: np.ndarray) -> xr.DataArray:

@@ -33,12 +33,13 @@ def motifs(
     *,
     n_animals: int = 8,
     n_units: int = 24,
-    sizes: Sequence[int] = (11, 9, 7),
+    sizes: Sequence[int] = (12, 9, 6),
     duration: float = 120.0,
     rate: float = 4.0,
     presentations: int = 1,
     absent: int = 2,
     event_rate: float = 0.5,
+    shared: float = 1.0,
     private_rate: float = 0.02,
     inverted: float = 0.0,
     noise: float = 0.05,
@@ -48,8 +49,9 @@ def motifs(
     """Calcium traces of several animals under one protocol, made of motifs that overlap in their neurons.
 
     The recording is divided into slots, as many as there are motifs times `presentations`. In the middle four fifths of each, one stimulus is on and
-    its motif is alive: in every animal that has it, common events (times of their own in each animal) make all members rise,
-    each by its own weight. Every neuron has private events besides, all the time, and noise.
+    its motif is alive: in every animal that has it, common events make all members rise, each by its own weight. A share of these events
+    is locked to the stimulus, at the same times in all animals (their sizes differ); the others have times of their own. Every
+    neuron has private events besides, all the time, and noise.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ def motifs(
         Animals that lack each motif.
     event_rate, private_rate
         Events a second of a motif while it is alive, and of a neuron on its own.
+    shared
+        Share of a motif's events that is locked to the stimulus. Below 1, one factor a motif is an approximation.
     inverted
         Share of a motif's members that fall where the others rise.
     noise
@@ -95,7 +99,13 @@ def motifs(
     """
     _check(n_animals, n_units, sizes, presentations, absent, duration, rate)
     _check_rates(
-        event_rate=event_rate, private_rate=private_rate, noise=noise, inverted=inverted, missing=missing, rate=rate
+        event_rate=event_rate,
+        private_rate=private_rate,
+        noise=noise,
+        inverted=inverted,
+        shared=shared,
+        missing=missing,
+        rate=rate,
     )
     rng = np.random.default_rng(seed)
     n_motifs = len(sizes)
@@ -110,7 +120,8 @@ def motifs(
         row[rng.permutation(n_animals)[:absent]] = 0
     # Events: Poisson, with sizes spread around 1; motifs' only while alive and where present.
     chance = present[:, :, None] * alive[:, None] * event_rate / rate
-    common = _events(chance, rng)
+    locked = rng.random(alive.shape)[:, None] < shared * chance
+    common = (locked + (rng.random(chance.shape) < (1 - shared) * chance)) * _sizes(chance.shape, rng)
     private = _events(np.full((n_animals, n_times, n_units), private_rate / rate), rng)
     drive = np.einsum("mu,mat->atu", weights, common) + private
     activity = _convolved(drive, calcium_kernel(rate)) + noise * rng.normal(size=drive.shape)
@@ -163,7 +174,11 @@ def _protocol(
 
 def _events(chance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sizes of events (about 1, standard deviation a quarter) where there are any, 0 elsewhere."""
-    return (rng.random(chance.shape) < chance) * rng.gamma(16, 1 / 16, chance.shape)
+    return (rng.random(chance.shape) < chance) * _sizes(chance.shape, rng)
+
+
+def _sizes(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return rng.gamma(16, 1 / 16, shape)
 
 
 def _convolved(drive: Float[np.ndarray, "animal time unit"], kernel: Float[np.ndarray, "lag"]) -> np.ndarray:
@@ -193,7 +208,7 @@ def _check(
 
 
 def _check_rates(*, rate: float, **given: float) -> None:
-    most = {"event_rate": rate, "private_rate": rate, "noise": np.inf, "inverted": 1.0, "missing": 0.99}
+    most = {"event_rate": rate, "private_rate": rate, "noise": np.inf, "inverted": 1.0, "shared": 1.0, "missing": 0.99}
     for name, value in given.items():
         if not 0 <= value <= most[name]:
             raise InputError(f"{name} = {value}; allowed: 0 to {most[name]}")
