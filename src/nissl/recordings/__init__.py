@@ -1,11 +1,18 @@
 """What is this recording? Opened, homogenised, wired, simulated."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nissl.recordings import worm
 from nissl.recordings._check import check
 from nissl.recordings._clocks import bin_spikes, on_clock
 from nissl.recordings._collection import Collection
 from nissl.recordings._connectome_compare import ConnectomeComparison, compare_connectomes
 from nissl.recordings._connectome_merge import merge_connectomes
 from nissl.recordings._homogenise import homogenise, homogeniser
+from nissl.recordings._mending import mend
 from nissl.recordings._normalising import DeltaF, Normalise
 from nissl.recordings._notes import RecordingWarning, provenance
 from nissl.recordings._open import open  # noqa: A004
@@ -15,6 +22,9 @@ from nissl.recordings._save import save
 from nissl.recordings._smoothing import Smooth
 from nissl.recordings._traces import as_traces
 from nissl.recordings.connectome import Connectome
+
+if TYPE_CHECKING:
+    from nissl.recordings import simulate
 
 __all__ = [
     "Collection",
@@ -34,9 +44,18 @@ __all__ = [
     "compare_connectomes",
     "homogenise",
     "homogeniser",
+    "mend",
     "merge_connectomes",
     "on_clock",
     "open",
     "provenance",
     "save",
+    "simulate",
+    "worm",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "simulate":  # some simulators are torch modules, which reading a file has no need of
+        return importlib.import_module("nissl.recordings.simulate")
+    raise AttributeError(f"module 'nissl.recordings' has no attribute {name!r}")

@@ -21,8 +21,10 @@ from nissl.recordings.simulate.retina import (
     natural_stimuli,
     retina,
 )
+from nissl.recordings.simulate.samples import sample, samples
 from nissl.recordings.simulate.switching_glm import lag_kernel, simulate_switching_glm
 from nissl.recordings.simulate.tuning import adapted_recordings, adapted_tuning, adapter_ensemble, orientation_ring
+from nissl.recordings.simulate.worms import SimulatedWorms, worm_animals, worm_circuit, worm_labs
 
 __all__ = [
     "RETINA_TYPES",
@@ -30,6 +32,7 @@ __all__ = [
     "CellType",
     "Retina",
     "RetinaModel",
+    "SimulatedWorms",
     "adapted_recordings",
     "adapted_tuning",
     "adapter_ensemble",
@@ -47,9 +50,14 @@ __all__ = [
     "planted_partition",
     "replay_events",
     "retina",
+    "sample",
+    "samples",
     "simulate_switching_glm",
     "spiking_hubs",
     "tuned_population",
     "visual_population",
     "weighted_lfr",
+    "worm_animals",
+    "worm_circuit",
+    "worm_labs",
 ]

@@ -16,7 +16,8 @@ import xarray as xr
 from nissl.errors import InputError, MissingExtraError, unknown
 from nissl.recordings._collection import Collection
 from nissl.recordings._names import clean
-from nissl.recordings._step import provenance
+from nissl.recordings._notes import provenance
+from nissl.recordings._traces import listed
 from nissl.recordings.worm._hub_files import hub_files
 from nissl.recordings.worm._names import canonical_neurons
 
@@ -125,7 +126,7 @@ def _animal(name: str, table: Any, rows: np.ndarray, original: bool) -> xr.Datas
     labelled = np.array(table["is_labeled_neuron"].to_pylist(), dtype=bool)
     unique, counts = np.unique(neurons, return_counts=True)
     if (counts > 1).any():
-        raise InputError(f"{name}: neurons given twice: {', '.join(map(repr, unique[counts > 1][:6]))}")
+        raise InputError(f"{name}: neurons given twice: {listed(unique[counts > 1])}")
     out = xr.Dataset()
     slot = table["slot"].to_numpy().astype(np.int32)
     for dim, chosen in (("unit", labelled), ("unlabelled", ~labelled)):
@@ -264,9 +265,7 @@ def _rows(animal: str, recording: xr.Dataset, original: xr.Dataset | None) -> tu
     names = np.array([clean(n) for n in names], dtype=str) if "row" not in recording else names
     lost = [n for n in names if clean(n) not in column]
     if lost:
-        raise InputError(
-            f"{animal}: no original trace of {', '.join(map(repr, lost[:6]))}; names must agree with the homogenised ones"
-        )
+        raise InputError(f"{animal}: no original trace of {listed(lost)}; names must agree with the homogenised ones")
     raw = raw[:, [column[clean(n)] for n in names]]
     n = len(names)
     method = {c: recording.attrs.get(c) or _setting(recording, *step) for c, step in zip(METHODS, STEPS, strict=True)}
