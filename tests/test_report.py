@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -12,36 +11,12 @@ from torch import nn
 
 import nissl
 from nissl.errors import InputError, UnknownNameError
+from pages import Page
 
 
 @pytest.fixture(scope="module")
 def result(efficientnet: nissl.Model) -> nissl.report.Explanation:
     return nissl.explain(efficientnet, "coffee", methods=("grad_cam", "saliency"), progress=False)
-
-
-class Page(HTMLParser):
-    """Collects what matters: what is asked of a network, pictures without words, tags left open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[str] = []
-        self.mute: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        if tag not in ("meta", "img", "br", "line", "path", "link", "input"):
-            self.open.append(tag)
-        for name in ("src", "href", "srcset", "data", "action"):
-            if given.get(name) and not str(given[name]).startswith("data:"):
-                self.requests.append(str(given[name]))
-        if (tag == "img" and not given.get("alt")) or (tag == "svg" and not given.get("aria-label")):
-            self.mute.append(str(given))
-        assert tag != "script"
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in ("line", "path"):
-            assert self.open.pop() == tag
 
 
 def test_the_page_is_whole_and_asks_nothing_of_a_network(result: nissl.report.Explanation, tmp_path: Path) -> None:

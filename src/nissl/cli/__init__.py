@@ -77,7 +77,9 @@ def main(argv: list[str] | None = None) -> int:
     except typer.Abort:
         sys.exit(130)
     except _UsageError as error:
-        typer.echo(f"nissl: {error.format_message()}", err=True)  # type: ignore[attr-defined]
+        said = error.format_message()  # type: ignore[attr-defined]
+        if said:  # empty where help was printed instead
+            typer.echo(f"nissl: {said}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("nissl: interrupted", err=True)

@@ -9,10 +9,13 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import typer.core
+
+from nissl.errors import InputError
 
 
 def photos(incomplete: str) -> list[str]:
@@ -74,3 +77,22 @@ def load(name: str) -> Any:
     import nissl
 
     return nissl.load(name)
+
+
+def report_path(out: Path, subject: str) -> Path:
+    """Where the report goes, tried before any work is done."""
+    path = out if out.suffix.lower() in (".html", ".htm") else out / f"{Path(subject).stem or 'report'}.html"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder", str(path))
+        existed = path.exists()
+        with path.open("a"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise InputError(
+            f"the report cannot be written to {str(path)!r}: {error.strerror}; choose another place with --out"
+        ) from error
+    return path

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from nissl.cli._common import JsonOption, ModelOption, SeedOption, load, photos, print_json, quiet
-from nissl.errors import InputError
+from nissl.cli._common import JsonOption, ModelOption, SeedOption, load, photos, print_json, quiet, report_path
 
 app = typer.Typer()
 
@@ -60,25 +59,6 @@ def explain(
 def class_of(given: str | None) -> str | int | None:
     """A class is a name, or an index."""
     return int(given) if given is not None and given.lstrip("-").isdigit() else given
-
-
-def report_path(out: Path, photo: str) -> Path:
-    """Where the report goes, tried before any work is done."""
-    path = out if out.suffix.lower() in (".html", ".htm") else out / f"{Path(photo).stem or 'photo'}.html"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder", str(path))
-        existed = path.exists()
-        with path.open("a"):
-            pass
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise InputError(
-            f"the report cannot be written to {str(path)!r}: {error.strerror}; choose another place with --out"
-        ) from error
-    return path
 
 
 def _print_explanation(result: Any) -> None:

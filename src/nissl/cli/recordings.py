@@ -1,4 +1,4 @@
-"""Commands on recordings: `recording homogenise`."""
+"""Commands on recordings: `recording FILE` (which is `recording report FILE`) and `recording homogenise`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,88 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from nissl.cli._common import JsonOption, print_json, quiet
-from nissl.errors import InputError
+from nissl.cli._common import JsonOption, SeedOption, print_json, quiet, report_path
+from nissl.errors import InputError, nearest
 
-app = typer.Typer(no_args_is_help=True, help="Recordings of brains: homogenise.")
+
+class _FileOrCommand(typer.core.TyperGroup):
+    """`nissl recording worm.nwb` means `nissl recording report worm.nwb`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            near = nearest(args[0], self.commands, n=1, cutoff=0.7)
+            if near and not Path(args[0]).exists():
+                raise InputError(f"there is no file {args[0]!r}, and no such command; nearest command: {near[0]!r}")
+            args = ["report", *args]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_FileOrCommand,
+    no_args_is_help=True,
+    help="Recordings of brains. `nissl recording FILE` looks one over and writes a report; `homogenise` brings several onto one clock.",
+)
 
 
 @app.callback()
 def _recordings() -> None:
     """Recordings of brains."""
+
+
+def _samples(incomplete: str) -> list[str]:
+    from nissl.recordings import simulate
+
+    return [s for s in simulate.samples() if s.startswith(incomplete)]
+
+
+@app.command(
+    epilog="Examples: `nissl recording worm.nwb` · `nissl recording traces.csv --file-rate 4` · `nissl recording motifs` (a simulated sample) · "
+    "`nissl recording worms.zarr --animal worm3 --json`"
+)
+def report(
+    file: Annotated[str, typer.Argument(help="A recording (.nwb, .zarr, .nc, .npz, .mat, .h5, .csv, .parquet ...), or a sample: motifs, states.", autocompletion=_samples)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The report: a file ending in .html, or a folder.")] = Path("nissl-out"),
+    animal: Annotated[str | None, typer.Option(help="Which one, where there are several.")] = None,
+    bin_width: Annotated[float | None, typer.Option(help="Seconds in which spikes are counted.")] = None,
+    units: Annotated[int, typer.Option(help="Most units in the models.")] = 40,
+    file_rate: Annotated[float | None, typer.Option(help="Samples a second of the file, where it has no clock.")] = None,
+    file_activity: Annotated[str | None, typer.Option(help="Key or variable of the traces in the file.")] = None,
+    file_time: Annotated[str | None, typer.Option(help="Key or column of the clock, in seconds.")] = None,
+    file_units: Annotated[str | None, typer.Option(help="Key or column of the neurons' names.")] = None,
+    file_series: Annotated[str | None, typer.Option(help="Series of traces in an NWB file; units for spikes.")] = None,
+    orientation: Annotated[str | None, typer.Option(help="'time unit' (a row a sample) or 'unit time', where the file leaves it open.")] = None,
+    mend: Annotated[list[str] | None, typer.Option(help="Put right: duplicates, negative, order, outside; may be given several times.")] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    open_it: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
+) -> None:  # fmt: skip
+    """Look a recording over: what is missing, states, factors, rhythms, wiring and behaviour, each beside its control."""
+    if units < 2:
+        raise InputError(f"--units {units}; give 2 or more")
+    path = report_path(out, file)
+    asked = {
+        "activity": file_activity,
+        "time": file_time,
+        "units": file_units,
+        "series": file_series,
+        "orientation": orientation,
+        "mend": mend,
+    }
+    with quiet(as_json), told(as_json) as said:
+        import nissl
+
+        found = nissl.survey(
+            file, rate=file_rate, bin_width=bin_width, animal=animal, most_units=units, seed=seed, progress=not as_json,
+            **{key: value for key, value in asked.items() if value},
+        )  # fmt: skip
+        found.save(path)
+    if as_json:
+        print_json({**found.summary(), "warnings": said, "report": str(path)})
+    else:
+        typer.echo(found.verdict)
+        typer.echo(str(path))
+    if open_it:
+        typer.launch(path.resolve().as_uri())
 
 
 @app.command(

@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 import nissl
 from nissl import recordings
-from nissl.errors import InputError, MissingExtraError
+from nissl.errors import InputError, MissingExtraError, unknown
 from nissl.recordings import as_traces
+from nissl.recordings._traces import listed
 from nissl.report._parts import decoding, factors, rhythms, states, wiring
 from nissl.report.survey import Refused, Survey
 
@@ -34,23 +35,27 @@ def survey(
     rate: float | None = None,
     bin_width: float | None = None,
     title: str | None = None,
+    animal: str | None = None,
     most_units: int = 40,
     most_samples: int = 3000,
     seed: int = 0,
     progress: bool = True,
+    **file: Any,
 ) -> Survey:
     """Look a recording over, and test what is found.
 
     Parameters
     ----------
     recording
-        A path that `recordings.open` reads, a recording, a DataArray or an array `(time, unit)`.
+        A path that `recordings.open` reads, the name of a sample (`recordings.simulate.samples()`), a recording, a DataArray or an array `(time, unit)`.
     rate
         Samples a second, where the recording has no clock.
     bin_width
         Seconds in which spikes are counted; by default such that a unit fires about once in three bins, from 10 to 200 ms.
     title
         For the page; the file's name by default.
+    animal
+        Which one, where the recording is a folder or a collection of several.
     most_units, most_samples
         Models are fitted to the most active units, and to means (counts: sums) over neighbouring samples, up to these numbers. The report says what
         it left out.
@@ -58,6 +63,8 @@ def survey(
         For everything random.
     progress
         Show a bar where standard error is a terminal.
+    **file
+        For `recordings.open`: activity, time, units, orientation, series, mend.
 
     Returns
     -------
@@ -74,7 +81,7 @@ def survey(
     >>> import nissl
     >>> nissl.report.survey("worm.nwb").save("worm.html")  # doctest: +SKIP
     """
-    data, name = _opened(recording)
+    data, name = _opened(recording, animal, rate, file)
     shown, spikes, left_out = _shown(data, rate, bin_width)
     analysed = _analysed(shown, spikes, most_units, most_samples)
     found: dict[str, Any] = {}
@@ -111,26 +118,36 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
     seconds[part] = time.perf_counter() - begin
 
 
-def _opened(recording: Any) -> tuple[xr.Dataset, str]:
+def _opened(recording: Any, animal: str | None, rate: float | None, file: dict[str, Any]) -> tuple[xr.Dataset, str]:
     """The recording as a Dataset, and what to call it."""
+    name = "A recording"
     if isinstance(recording, str | Path):
-        opened = recordings.open(recording)
-        if not isinstance(opened, xr.Dataset):
-            first = next(iter(opened))
+        name = Path(recording).name
+        if str(recording) in recordings.simulate.samples() and not Path(recording).exists():
+            recording = recordings.simulate.sample(str(recording))
+        else:
+            recording = recordings.open(recording, rate=rate, **file)
+    elif file:
+        raise InputError(f"{', '.join(file)} say(s) how a file is read; this recording is open already")
+    if isinstance(recording, recordings.Collection):
+        if animal is None and len(recording) > 1:
             raise InputError(
-                f"{str(recording)!r} holds {len(opened)} animals; survey one: nissl.recordings.open(path)[{first!r}]"
+                f"{name} holds {len(recording)} animals: {listed(recording)}; survey one of them with animal= (--animal)"
             )
-        return opened, Path(recording).name
+        chosen = next(iter(recording)) if animal is None else animal
+        if chosen not in recording:
+            raise unknown("animal", chosen, recording)
+        return recording[chosen], f"{name}, {chosen}" if len(recording) > 1 else name
     if isinstance(recording, xr.Dataset):
-        return recording, str(recording.attrs.get("source") or "A recording")
+        source = recording.attrs.get("source")
+        return recording, name if name != "A recording" else str(source or name)
     if isinstance(recording, xr.DataArray):
-        return recording.to_dataset(
-            name=recording.name if recording.name in ("activity", "spikes") else "activity"
-        ), str(recording.name or "A recording")
+        kept = recording.name if recording.name in ("activity", "spikes") else "activity"
+        return recording.to_dataset(name=kept), str(recording.name or name)
     values = np.asarray(recording.detach().cpu() if hasattr(recording, "detach") else recording)
     if values.ndim != 2:
         raise InputError(f"an array of shape {values.shape}; give (time, unit), a recording, or a path")
-    return xr.Dataset({"activity": (("time", "unit"), values)}), "A recording"
+    return xr.Dataset({"activity": (("time", "unit"), values)}), name
 
 
 def _shown(
