@@ -34,11 +34,14 @@ class TypingStimuli:
     centroids
         Mean normalised response of every cluster to every stimulus: a unit goes to the nearest. None where there is a
         stimulus a cluster: a unit goes to the one that drives it most.
+    objective
+        Discriminability of each stimulus among the units it was made for; None where there is no stimulus a cluster.
     """
 
     name: str
     stimuli: Float[Tensor, "stimulus *canvas"]
     centroids: Float[np.ndarray, "stimulus cluster"] | None = None
+    objective: Float[np.ndarray, "stimulus"] | None = None
 
     def decide(self, responses: Float[np.ndarray, "... stimulus unit"]) -> Int[np.ndarray, "... unit"]:
         """The type of every unit from its normalised responses."""
@@ -87,10 +90,6 @@ def typing_stimuli(
     clusters = _clusters(labels, len(responses.names))
     ascent = ascent_for(responses, constraint, temperature=temperature)
     k = int(clusters.max()) + 1
-    made = {
-        name: _best_of(responses, clusters, ascent, steps, n_starts, seed, exciting=exciting)
-        for name, exciting in (("MDS", False), ("MEI", True))
-    }
     mean, _ = averaging([clusters], responses.natural_response)
     average = responses.natural_response @ mean
     value = torch.stack(
@@ -99,8 +98,14 @@ def typing_stimuli(
             for c in range(k)
         ]
     )
-    found = {name: TypingStimuli(name, stimuli) for name, stimuli in made.items()}
-    found["best natural"] = TypingStimuli("best natural", responses.natural[value.argmax(1)])
+    found = {
+        name: TypingStimuli(name, *_best_of(responses, clusters, ascent, steps, n_starts, seed, exciting=exciting))
+        for name, exciting in (("MDS", False), ("MEI", True))
+    }
+    best = value.max(1)
+    found["best natural"] = TypingStimuli(
+        "best natural", responses.natural[best.indices], None, best.values.cpu().numpy()
+    )
     order = np.random.default_rng(seed).permutation(len(responses.natural))
     for n in n_random:
         if n > len(order):
@@ -122,7 +127,7 @@ def most_discriminative_stimuli(model: Any, labels: Any, **options: Any) -> xr.D
     Returns
     -------
     xarray.DataArray
-        Dims `(cluster, *canvas)`.
+        Dims `(cluster, *canvas)`, with the discriminability of each as coordinate `objective (cluster)`.
 
     Examples
     --------
@@ -201,7 +206,7 @@ def typing_accuracy(
 
 def _best_of(
     responses: Responses, labels: Labels, ascent: Ascent, steps: int, n_starts: int, seed: int, *, exciting: bool
-) -> Tensor:
+) -> tuple[Tensor, None, np.ndarray]:
     """Of several starts the best, for each cluster by itself."""
     k = int(labels.max()) + 1
     made = make_stimuli(
@@ -211,7 +216,8 @@ def _best_of(
     if exciting:
         value = np.concatenate([np.diag(cluster_means(made.response[made.of(i)], labels, k)) for i in range(n_starts)])
     best = value.reshape(n_starts, k).argmax(0)
-    return made.stimuli[best * k + np.arange(k)]
+    rows = best * k + np.arange(k)
+    return made.stimuli[rows], None, made.objective[rows]
 
 
 def _clusters(labels: Any, n: int, *, all_clusters: bool = True) -> Labels:
@@ -231,4 +237,5 @@ def _named(ways: TypingStimuli) -> xr.DataArray:
     dims = {4: ("channel", "y", "x"), 5: ("channel", "frame", "y", "x"), 3: ("y", "x")}.get(
         values.ndim, tuple(f"axis_{i}" for i in range(values.ndim - 1))
     )
-    return xr.DataArray(values, dims=("cluster", *dims), coords={"cluster": np.arange(len(values))}, name=ways.name)
+    coords = {"cluster": np.arange(len(values)), "objective": ("cluster", ways.objective)}
+    return xr.DataArray(values, dims=("cluster", *dims), coords=coords, name=ways.name)
