@@ -368,6 +368,26 @@ def test_the_stretches_do_not_matter(block: int, seed: int, smooth: str, normali
             np.testing.assert_allclose(pieces[name].values, whole[name].values, rtol=1e-9, atol=1e-9, err_msg=str(name))
 
 
+def test_a_file_chunked_along_time_is_turned_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import h5py
+
+    from nissl.recordings import _flow
+
+    x = RNG.normal(size=(500, 12)).astype(np.float32)
+    with h5py.File(tmp_path / "along.h5", "w") as file:
+        file.create_dataset("activity", data=x, chunks=(500, 2))
+        file["time"] = np.arange(500) / 10
+    monkeypatch.setattr(_flow, "MOST", 2000)
+    read: list[tuple] = []
+    with _flow.by_rows(recordings.open(tmp_path / "along.h5")["activity"]) as turned:
+        np.testing.assert_array_equal(turned.values, x)
+        assert isinstance(_flow.block_rows(turned), int)
+        read.append(turned.variable[3:5].shape)
+    assert read == [(2, 12)]
+    ours = homogenise(tmp_path / "along.h5")["activity"].values
+    np.testing.assert_allclose(ours, homogenise(recording(x))["activity"].values, rtol=1e-6)
+
+
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
     import zarr
 
@@ -469,6 +489,15 @@ def test_settings_that_are_not_allowed(options: dict, said: str) -> None:
 
 def test_recordings_that_cannot_be_homogenised() -> None:
     x = RNG.normal(size=(100, 2))
+    with pytest.raises(InputError, match="does not increase"):
+        homogenise(recording(x, np.arange(100)[::-1] / 10))
+    with pytest.raises(InputError, match="given twice: 'AVAL'"):
+        homogenise(recording(x, names=["AVAL", "AVAL"]))
+    with pytest.raises(InputError, match="without a clock"):
+        homogenise(recording(x).drop_vars("time"))
+    with pytest.raises(InputError, match="NoneType is no recording"):
+        homogenise(None)
+    assert homogenise(recording(x, np.arange(100) / 10 - 3))["time"].values[0] >= 0  # begins at 0 in any case
     infinite = x.copy()
     infinite[3, 1] = np.inf
     with pytest.raises(InputError, match="infinite activity in 'N1L'"):

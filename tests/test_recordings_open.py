@@ -409,6 +409,20 @@ def test_tables_in_all_their_dialects(tmp_path: Path, traces: np.ndarray) -> Non
     assert r.sizes["unit"] == N
 
 
+def test_columns_given_twice(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("time,a,b,a\n0,1,2,3\n1,2,3,1\n2,5,3,2\n")
+    with pytest.raises(InputError, match="columns given twice: 'a'"):
+        recordings.open(path)
+    assert recordings.open(path, mend="duplicates")["unit"].values.tolist() == ["a", "b", "a (2)"]
+    path.write_text("time,a,b\n")
+    with pytest.raises(InputError, match="a header and no rows"):
+        recordings.open(path)
+    path.write_text("time,a\n00:01,1\n00:02,2\n")
+    with pytest.raises(InputError, match="the clock 'time' holds text"):
+        recordings.open(path)
+
+
 def test_missing_cells_are_missing_and_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("time,a,b\n0,1,2\n1,,3\n2,NaN,4\n3,5,6\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -145,13 +146,13 @@ def test_nothing_is_overwritten_unasked_and_nothing_half_written_is_left(
     (tmp_path / "folder.zarr" / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match="no zarr store; nothing in it was touched"):
         recordings.save(whole(), tmp_path / "folder.zarr", overwrite=True)
-    from nissl.recordings import _save
+    from nissl.recordings import _zarr_store
 
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     before = recordings.open(path).load()
-    monkeypatch.setattr(_save, "_write", fails)
+    monkeypatch.setattr(_zarr_store, "_write", fails)
     with pytest.raises(StoreError, match="No space left"):
         recordings.save(whole(), path, overwrite=True)
     monkeypatch.undo()
@@ -168,3 +169,25 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
         recordings.save(np.zeros(3), tmp_path / "worm.zarr")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="NWB wants activity"):
         recordings.save(xr.Dataset({"x": ("a", [1.0])}), tmp_path / "worm.nwb")
+
+
+def test_a_store_that_lost_a_part_is_no_recording(tmp_path: Path) -> None:
+    path = recordings.save(whole(), tmp_path / "worm.zarr")
+    part = path / "activity" / "c" / "0" / "0"
+    bytes_ = part.read_bytes()
+    part.write_bytes(bytes_[:-4])
+    with pytest.raises(StoreError, match=r"truncated: part \(0, 0\) of array 'activity'"):
+        recordings.open(path)
+    part.unlink()
+    with pytest.raises(StoreError, match="truncated"):
+        recordings.open(path)
+    shutil.rmtree(path / "activity")
+    with pytest.raises(StoreError, match="array 'activity' is missing"):
+        recordings.open(path)
+    empty = whole().assign(activity=whole()["activity"] * np.nan)  # nothing but NaN is no loss
+    recordings.save(empty, tmp_path / "empty.zarr")
+    assert recordings.open(tmp_path / "empty.zarr", check=False)["activity"].isnull().all()
+    worms = recordings.Collection({"a": whole(), "b": whole()}).save(tmp_path / "worms.zarr")
+    shutil.rmtree(worms / "b")
+    with pytest.raises(StoreError, match="animal 'b' is missing"):
+        recordings.open(worms)

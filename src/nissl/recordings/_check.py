@@ -164,7 +164,7 @@ def _clock(name: str, time: np.ndarray, r: xr.Dataset, error, warn) -> None:
     negative = int((time < 0).sum())
     if negative:
         error(
-            "clock",
+            "negative",
             f"{name}: {negative} of {len(time)} times are negative (down to {time.min():.4g} s); mend=['negative'] moves all clocks so that the recording begins at 0",
         )
     if name == "spike_time":

@@ -55,8 +55,16 @@ class Collection(Mapping[str, xr.Dataset]):
             return recordings
         if isinstance(recordings, Mapping):
             return cls({str(k): v for k, v in recordings.items()})
+        if not isinstance(recordings, Iterable):
+            raise InputError(
+                f"a {type(recordings).__name__} is no recording; give a Dataset, a list or mapping of them, or a path"
+            )
+        from nissl.recordings._step import recording_of
+
         names: dict[str, xr.Dataset] = {}
         for i, recording in enumerate(recordings):
+            if isinstance(recording, xr.DataArray | np.ndarray) or hasattr(recording, "detach"):
+                recording = recording_of(recording)
             name = str(getattr(recording, "attrs", {}).get("animal", i))
             names[name if name not in names else f"{name} ({i})"] = recording
         return cls(names)
@@ -151,7 +159,7 @@ def rate_of(recording: xr.Dataset) -> float:
 def check_rates(recordings: Mapping[str, xr.Dataset]) -> None:
     """Refuse rates that can only be a mistake of units."""
     rates = {animal: rate_of(r) for animal, r in recordings.items()}
-    known = {a: r for a, r in rates.items() if np.isfinite(r)}
+    known = {a: r for a, r in rates.items() if np.isfinite(r) and r > 0}
     if not known or max(known.values()) <= RATIO * min(known.values()):
         return
     low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)

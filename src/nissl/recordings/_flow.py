@@ -6,7 +6,9 @@ Whatever the stretches, the answer is the same.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -14,9 +16,11 @@ import xarray as xr
 from jaxtyping import Float
 
 from nissl.errors import InputError
+from nissl.recordings._lazy import plain_array
 from nissl.recordings._operators import Operator, Rows
 from nissl.recordings._traces import listed
 
+MOST = 2**24  # values of a chunked file that may stand in memory at once
 BLOCK = 2**20  # values in one stretch: eight megabytes, large enough that making the operators costs little
 
 
@@ -144,6 +148,28 @@ def block_rows(x: xr.DataArray, values: int = BLOCK) -> int:
     if chunk > 1:
         rows = max(1, rows // chunk) * chunk
     return min(max(rows, 1), max(1, x.shape[0]))
+
+
+@contextmanager
+def by_rows(x: xr.DataArray) -> Iterator[xr.DataArray]:
+    """The same array, readable by rows in flat memory.
+
+    A file whose chunks run along time would be read as a whole for every row; such an array is first copied, some units at a time, to a
+    temporary file that lies the other way.
+    """
+    chunk = (x.encoding.get("preferred_chunks") or x.variable.encoding.get("preferred_chunks") or {}).get(x.dims[0], 0)
+    if x.variable._in_memory or chunk * x.shape[1] <= MOST or x.shape[1] < 2:
+        yield x
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = np.memmap(f"{folder}/by_rows", dtype=x.dtype, mode="w+", shape=x.shape)
+        own = int((x.encoding.get("preferred_chunks") or {}).get(x.dims[1], 1))
+        width = max(1, MOST // x.shape[0] // own) * own
+        for start in range(0, x.shape[1], width):
+            copy[:, start : start + width] = x.variable[:, start : start + width].values
+        variable = plain_array(copy, tuple(map(str, x.dims)))
+        yield xr.DataArray(variable, coords=x.coords, attrs=x.attrs)
+        del copy, variable
 
 
 def blocks(x: xr.DataArray, rows: int | None = None) -> Iterator[np.ndarray]:

@@ -14,15 +14,17 @@ from sklearn.pipeline import Pipeline
 from tqdm import tqdm
 
 from nissl.errors import InputError, NisslError
+from nissl.recordings._check import findings, raise_and_warn
 from nissl.recordings._clocks import bin_spikes
 from nissl.recordings._collection import Collection, common_units, rate_of
 from nissl.recordings._normalising import DeltaF, Normalise
 from nissl.recordings._notes import RecordingWarning
 from nissl.recordings._ordering import Order, neuron_list
 from nissl.recordings._resampling import CENTRE, FINE, Resample, Residual, StartAtZero
-from nissl.recordings._save import ZarrStore, replacing
+from nissl.recordings._save import replacing
 from nissl.recordings._smoothing import Smooth
 from nissl.recordings._step import Step, check_positive, planned, recording_of, run
+from nissl.recordings._zarr_store import ZarrStore
 
 
 def homogeniser(
@@ -236,13 +238,17 @@ def zarr_path(to: str | Path) -> Path:
 
 def prepared(collection: Collection, settings: dict[str, Any], skip_bad: bool) -> dict[str, list[Step]]:
     """The steps for every animal, each checked against its clock and names before any is run."""
+    check_positive("dt", settings["dt"], "seconds")
     pipelines = pipelines_for(collection, settings)
     bad: dict[str, NisslError] = {}
     for animal, recording in collection.items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                planned(pipelines[animal], with_activity(recording, settings["dt"]))
+                one = with_activity(recording, settings["dt"])
+                # Time begins at 0 in any case, so times below 0 are none the worse.
+                raise_and_warn(f for f in findings(one, None, False) if f.severity == "error" and f.what != "negative")
+                planned(pipelines[animal], one)
         except NisslError as error:
             bad[animal] = error
             del pipelines[animal]

@@ -7,21 +7,38 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
+from nissl.errors import unknown
 from nissl.recordings._assembly import is_clock
+from nissl.recordings._names import numbered
 
 MENDS = ("duplicates", "negative", "order", "outside")
 
 
-def mended(r: xr.Dataset, mend: Iterable[str]) -> xr.Dataset:
-    """The recording with what was asked to be mended: see `open`."""
-    mend = set(mend)
+def mend(recording: xr.Dataset, what: Iterable[str]) -> xr.Dataset:
+    """The recording with what was asked for put right; what `check` says names the remedy.
+
+    Parameters
+    ----------
+    what
+        `duplicates`: of units of the same name all but the first are numbered. `negative`: every clock is moved so that none has times below
+        0. `order`: samples and spikes are sorted by time, and of equal times the first is kept. `outside`: spikes outside the time that
+        was recorded are dropped.
+
+    Raises
+    ------
+    UnknownNameError
+        No such remedy.
+
+    Examples
+    --------
+    >>> x = xr.Dataset({"activity": (("time", "unit"), [[1.0, 2.0], [3.0, 4.0]])}, {"time": [1.0, 0.0], "unit": ["AVAL", "AVAL"]})
+    >>> x = mend(x, ["duplicates", "order"])
+    >>> x["unit"].values.tolist(), x["activity"].values[:, 0].tolist()
+    (['AVAL', 'AVAL (2)'], [3.0, 1.0])
+    """
+    r, mend = recording, remedies(what)
     if "duplicates" in mend and "unit" in r.coords:
-        seen: dict[str, int] = {}
-        names = []
-        for name in map(str, r["unit"].values):
-            seen[name] = seen.get(name, 0) + 1
-            names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-        r = r.assign_coords(unit=("unit", np.asarray(names, dtype=object), r["unit"].attrs))
+        r = r.assign_coords(unit=("unit", numbered(r["unit"].values), r["unit"].attrs))
     if "order" in mend:
         for clock in [str(c) for c in r.variables if is_clock(str(c)) and r[c].dims == (c,)]:
             _, first = np.unique(r[clock].values, return_index=True)
@@ -41,6 +58,14 @@ def mended(r: xr.Dataset, mend: Iterable[str]) -> xr.Dataset:
             )
             r.attrs["start_time"] = earliest
     return r
+
+
+def remedies(what: Iterable[str] | str) -> frozenset[str]:
+    """The names of remedies, checked."""
+    asked = frozenset({what} if isinstance(what, str) else what)
+    for one in asked - set(MENDS):
+        raise unknown("remedy", one, MENDS)
+    return asked
 
 
 def inside(r: xr.Dataset) -> np.ndarray:

@@ -117,6 +117,22 @@ def suggestions(unknown: Sequence[object] | np.ndarray, wanted: Sequence[str] | 
     return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
 
 
+def numbered(names: Sequence[object] | np.ndarray) -> np.ndarray:
+    """The same names, all but the first of each numbered.
+
+    Examples
+    --------
+    >>> numbered(["a", "b", "a"]).tolist()
+    ['a', 'b', 'a (2)']
+    """
+    seen: dict[str, int] = {}
+    out = []
+    for name in map(str, names):
+        seen[name] = seen.get(name, 0) + 1
+        out.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return np.asarray(out, dtype=object)
+
+
 def natural(name: object) -> list[object]:
     """A sort key that puts VD2 before VD10."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", str(name))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,3 +53,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | np.ndarray | xr.DataArray):
         return [plain(v) for v in np.asarray(value).tolist()]
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+
+def plain_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes as JSON has them."""
+    return {str(k): plain(v) for k, v in attrs.items()}

@@ -10,10 +10,11 @@ from typing import Any
 
 import xarray as xr
 
-from nissl.errors import InputError, NisslError, nearest, unknown
+from nissl.errors import InputError, NisslError, nearest
 from nissl.recordings._check import findings, raise_and_warn
 from nissl.recordings._collection import Collection
-from nissl.recordings._mending import MENDS, mended
+from nissl.recordings._mending import mend as mended
+from nissl.recordings._mending import remedies
 from nissl.recordings._names import natural
 from nissl.recordings._notes import RecordingWarning, note
 from nissl.recordings._schema import Request
@@ -129,14 +130,11 @@ def opened(
 
 def requested(*, units: Any = None, rate: Any = None, mend: Iterable[str] = (), **rest: Any) -> Request:
     """What was said about the files, checked."""
-    asked = {mend} if isinstance(mend, str) else set(mend)
-    for one in asked - set(MENDS):
-        raise unknown("remedy", one, MENDS)
     if rate is not None and not (isinstance(rate, int | float) and 0 < rate < float("inf")):
         raise InputError(f"rate is {rate!r}; give samples a second, above 0")
     if units is not None and not isinstance(units, str):
         units = [str(u) for u in units]
-    return Request(units=units, rate=rate, mend=frozenset(asked), **rest)
+    return Request(units=units, rate=rate, mend=remedies(mend), **rest)
 
 
 def _existing(path: str | Path) -> Path:
@@ -165,7 +163,7 @@ def _read(place: Path, request: Request, skip_bad: bool = False) -> xr.Dataset |
     suffix = place.suffix.lower()
     if suffix not in readers:
         near = nearest(suffix, readers, n=1) if suffix else []
-        raise InputError(f"{place.name!r} ends in {suffix or 'nothing'!r}; " + (f"nearest: {near[0]!r}; " if near else "") + f"recordings end in {', '.join(readers)}")  # fmt: skip
+        raise InputError(f"{place.name!r} {f'ends in {suffix!r}' if suffix else 'has no ending'}; " + (f"nearest: {near[0]!r}; " if near else "") + f"recordings end in {', '.join(readers)}")  # fmt: skip
     if suffix == ".zarr":
         raise InputError(f"{str(place)!r} is a file; a zarr store is a folder")
     if place.stat().st_size == 0:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from nissl.errors import InputError, unknown
-from nissl.recordings._names import is_name, match_names, suggestions
+from nissl.recordings._names import is_name, match_names, numbered, suggestions
 from nissl.recordings._notes import RecordingWarning
 from nissl.recordings._plan import Layout, Plan
 from nissl.recordings._step import Step, check_choice
@@ -80,7 +80,7 @@ class Order(Step):
         if strangers and self.unlabelled == "keep":
             warnings.warn(f"units on no list are kept as unlabelled: {suggestions(strangers, wanted)}", RecordingWarning, stacklevel=2)  # fmt: skip
         rest = found.rest if self.unlabelled == "keep" else found.rest[:0]
-        plan.layout = Layout(wanted, found.slots, found.columns, _once(names[rest]), rest)
+        plan.layout = Layout(wanted, found.slots, found.columns, numbered(names[rest]), rest)
 
 
 def neuron_list(neurons: Sequence[str] | str | None) -> np.ndarray | None:
@@ -116,13 +116,3 @@ def _usual_aliases(neurons: Sequence[str] | str | None) -> dict[str, str]:
     from nissl.recordings.worm._names import ALIASES
 
     return dict(ALIASES)
-
-
-def _once(names: np.ndarray) -> np.ndarray:
-    """The same names, numbered where one comes again."""
-    seen: dict[str, int] = {}
-    out = []
-    for name in map(str, names):
-        seen[name] = seen.get(name, 0) + 1
-        out.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return np.asarray(out, dtype=object)

@@ -25,8 +25,10 @@ from nissl.recordings._columns import (
 )
 from nissl.recordings._guessing import ORIENTATIONS, SPIKES, TIME
 from nissl.recordings._lazy import FileArray, lazy
+from nissl.recordings._names import numbered
 from nissl.recordings._read_arrays import damaged
 from nissl.recordings._schema import Request, build, even_times
+from nissl.recordings._traces import listed
 
 _UNIT = (
     "unit",
@@ -60,13 +62,32 @@ def read_csv(path: Path, request: Request) -> xr.Dataset:
             and not transposed_header(head, separator, decimal)
             else 0
         )
-        table = pd.read_csv(path, sep=separator, decimal=decimal, header=header, comment="#", skip_blank_lines=True, encoding="utf-8-sig", float_precision="round_trip")  # fmt: skip
+        repeated = [n for n in dict.fromkeys(first) if n.strip() and first.count(n) > 1]
+        if header == 0 and repeated and "duplicates" not in request.mend:
+            raise InputError(
+                f"{path.name}: columns given twice: {listed(repeated)}; mend=['duplicates'] keeps the first of each and numbers the others"
+            )
+        exact: Any = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
+        table = pd.read_csv(
+            path,
+            sep=separator,
+            decimal=decimal,
+            header=header,
+            comment="#",
+            skip_blank_lines=True,
+            encoding="utf-8-sig",
+            **exact,
+        )
     except UnicodeDecodeError as error:
         raise damaged(path, "UTF-8 text", error) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise damaged(path, "table", error) from error
+    if table.empty:
+        raise InputError(f"{str(path)!r} has a header and no rows")
+    if header == 0 and repeated:  # pandas has numbered them in its own way
+        table.columns = numbered(first)
     table.columns = [c.strip() if isinstance(c, str) else c for c in table.columns]
     return _recording(table, request, path.name, header is not None)
 
@@ -158,6 +179,8 @@ def _sample_rows(
         cells = table[bad].dropna().astype(str)
         wrong = next((c for c in cells if number(c, ".") is None), cells.iloc[0] if len(cells) else "")
         row = int(cells.index[list(cells).index(wrong)]) + (2 if has_header else 1) if len(cells) else 0
+        if bad == clock:
+            raise InputError(f"{source}: the clock {bad!r} holds text ({wrong!r}); give seconds, as numbers")
         if len(texts) == 1 and names_first(table, bad):
             raise InputError(
                 f"{source}: the first column {bad!r} holds text ({wrong!r}); if a row is a unit, pass orientation='unit time' and rate=..., else leave that column out"
@@ -176,6 +199,10 @@ def _sample_rows(
             f"{source}: no header, and its first column looks like a clock; pass time='0' if it is one, or give the columns names"
         )
     units = _chosen_units([c for c in table.columns if c != clock], request, source)
+    if request.activity is not None:
+        if request.activity not in units:
+            raise unknown("column", request.activity, units, f"in {source}, passed as activity")
+        units = [request.activity]
     if not units:
         raise InputError(f"{source}: no column of activity beside the clock {clock!r}")
     time = (

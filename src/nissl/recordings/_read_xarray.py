@@ -9,14 +9,13 @@ import numpy as np
 import xarray as xr
 from xarray.backends import list_engines
 
-from nissl.errors import InputError, MissingExtraError, unknown
+from nissl.errors import InputError, MissingExtraError, NisslError, StoreError, unknown
 from nissl.recordings._collection import Collection
 from nissl.recordings._guessing import ACTIVITY
 from nissl.recordings._read_arrays import HDF5_MAGIC, damaged
 from nissl.recordings._schema import Request, even_times, unit_names
 from nissl.recordings._traces import SYNONYMS
-
-COLLECTION = "nissl_collection"  # root attribute: names of the animals, in order
+from nissl.recordings._zarr_store import COLLECTION, VARIABLES, check_whole, folder_of
 
 
 def read_netcdf(path: Path, request: Request) -> xr.Dataset:
@@ -49,24 +48,22 @@ def read_zarr(path: Path, request: Request) -> xr.Dataset | Collection:
         root = zarr.open_group(str(path), mode="r")
         animals = root.attrs.get(COLLECTION)
         if isinstance(animals, list):
-            return Collection({str(a): _group(path, request, _folder(str(a))) for a in animals})
-        return _group(path, request, None)
+            return Collection({str(a): _group(root, path, request, folder_of(str(a))) for a in animals})
+        return _group(root, path, request, None)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, NisslError):
             raise
         raise damaged(path, "zarr store", error) from error
 
 
-def _folder(animal: str) -> str:
-    from nissl.recordings._save import folder_of
-
-    return folder_of(animal)
-
-
-def _group(path: Path, request: Request, group: str | None) -> xr.Dataset:
+def _group(root: Any, path: Path, request: Request, group: str | None) -> xr.Dataset:
+    if group is not None and group not in root:
+        raise StoreError(f"{str(path)!r} is truncated: animal {group!r} is missing; write it again")
+    check_whole(root if group is None else root[group], path if group is None else path / group)
     found = xr.open_dataset(
         str(path), engine="zarr", group=group, decode_times=False, cache=False, backend_kwargs={"consolidated": False}
     )
+    found.attrs.pop(VARIABLES, None)
     return in_schema(found, request, path.name if group is None else f"{path.name}/{group}")
 
 
@@ -112,7 +109,8 @@ def in_schema(found: xr.Dataset, request: Request, source: str) -> xr.Dataset:
             texts.attrs,
         )
         out = out.assign_coords({name: plain}) if name in out.coords else out.assign({str(name): plain})
-    out.attrs.setdefault("source", source)
+    if "provenance" not in out.attrs:
+        out.attrs.setdefault("source", source)
     return out
 
 

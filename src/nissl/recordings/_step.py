@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from nissl.errors import InputError
 from nissl.recordings._assembly import assembled
+from nissl.recordings._flow import by_rows
 from nissl.recordings._notes import RecordingWarning, note, plain, provenance
 from nissl.recordings._plan import Make, Plan, Result, execute, in_memory
 from nissl.recordings._traces import as_traces, listed
@@ -52,11 +54,23 @@ def recording_of(x: Any) -> xr.Dataset:
     """
     if isinstance(x, xr.Dataset):
         if "activity" in x and set(x["activity"].dims) == {"time", "unit"}:
-            return x
+            return _with_coordinates(x)
         kinds = ", ".join(map(str, x.data_vars)) or "nothing"
         hint = "; bin its spikes first: recordings.bin_spikes(recording, width)" if "spike_time" in x else ""
         raise InputError(f"a recording with {kinds} in it; wanted: activity (time, unit){hint}")
     return xr.Dataset({"activity": as_traces(x, constant="keep")})
+
+
+def _with_coordinates(x: xr.Dataset) -> xr.Dataset:
+    """With a clock, by its rate where it has none, and with names, by number."""
+    if "time" not in x.coords:
+        rate = x.attrs.get("rate")
+        if not rate:
+            raise InputError(
+                "a recording without a clock; give it a coordinate 'time' in seconds, or an attribute 'rate' in hertz"
+            )
+        x = x.assign_coords(time=("time", np.arange(x.sizes["time"]) / float(rate)))
+    return x if "unit" in x.coords else x.assign_coords(unit=np.arange(x.sizes["unit"]))
 
 
 _RAW = ("activity", "residual")  # what steps work on
@@ -65,8 +79,10 @@ _RAW = ("activity", "residual")  # what steps work on
 def run(steps: list[Step], recording: xr.Dataset, make: Make | None = None, *, tell: bool = False) -> xr.Dataset:
     """All steps in one pass, into memory, or into arrays that `make` makes; `tell` of units that are empty or never change."""
     plan = planned(steps, recording)
-    raw = {name: recording[name].transpose("time", "unit") for name in _RAW if name in recording}
-    result = execute(plan, raw, make or in_memory)
+    with ExitStack() as stack:
+        found = {name: recording[name].transpose("time", "unit") for name in _RAW if name in recording}
+        raw = {name: stack.enter_context(by_rows(x)) for name, x in found.items()}
+        result = execute(plan, raw, make or in_memory)
     if tell:
         _tell_about_units(recording["unit"].values, result)
     out = assembled(recording, plan, result)
