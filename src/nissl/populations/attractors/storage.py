@@ -1,4 +1,4 @@
-"""How much can a network hold, and how much noise does it repair?"""
+"""How much can a network hold, and how much noise does it repair? For any network that can be run."""
 
 from __future__ import annotations
 
