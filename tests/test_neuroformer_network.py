@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -42,12 +42,7 @@ def _batch() -> Batch:
 def test_probabilities_of_all_sequences_sum_to_one(most: int) -> None:
     network = _network(n_units=2, window_bins=2, max_events=most).double()
     events = list(product(range(2), range(2)))
-    every = [
-        s
-        for n in range(most + 1)
-        for s in product(events, repeat=n)
-        if all(a[1] <= b[1] for a, b in zip(s, s[1:], strict=False))
-    ]
+    every = [s for n in range(most + 1) for s in product(events, repeat=n) if all(a[1] <= b[1] for a, b in pairwise(s))]
     ids, dts = torch.full((len(every), most + 2), 4), torch.full((len(every), most + 2), 4)
     for row, sequence in enumerate(every):
         units, times = [3, *(u for u, _ in sequence), 2], [3, *(t for _, t in sequence), 2]

@@ -38,7 +38,7 @@ class _Circuit:
 def _circuit(seed: int, n_hidden: int = 0) -> _Circuit:
     """Hubs that drive others after 10 to 30 ms; with hidden hubs, a common drive that nobody recorded."""
     recording = spiking_hubs(600, n_hidden=n_hidden, seed=seed)
-    model = Neuroformer(**SMALL, steps=700, seed=seed).fit(recording)
+    model = Neuroformer(**SMALL, steps=500, seed=seed).fit(recording)
     return _Circuit(recording, recording["adjacency"].values > 0, model)
 
 
@@ -79,25 +79,25 @@ def _shuffled_past_loss(model: Neuroformer, seed: int) -> float:
 @PAPER.claim(
     "attention shows who drives whom, with direction",
     paper_value="connectivity from attention finds the hubs and the direction of their connections (figure 2)",
-    threshold="AUC >= 0.9 and direction >= 0.9; transposed <= 0.4; untrained, and trained on time-shuffled spikes: 0.4 to 0.6",
+    threshold="AUC >= 0.9 and direction >= 0.9; transposed <= 0.4; untrained, and trained on time-shuffled spikes: 0.4 to 0.6, mean over 16 networks",
     note="lagged and partial correlation and a GLM do as well in so simple a circuit; with a common drive that nobody recorded, see the run's note",
 )
 def _connectivity(seeds: Sequence[int]) -> Outcome:
     circuit = _circuit(seeds[0])
     maps = circuit.model.compare_connectivity()
     found = _auc(maps["attention"], circuit.edges)
-    untrained = Neuroformer(**SMALL, steps=0, seed=seeds[0]).fit(circuit.recording).connectivity()
-    shuffled = Neuroformer(**SMALL, steps=300, seed=seeds[0]).fit(_time_shuffled(circuit.recording, seeds[0]))
+    untrained, shuffled = _uninformed(circuit, seeds[0])
     direction = _direction(maps["attention"], circuit.edges)
     control = {
         "transposed": _auc(maps["attention"].values.T, circuit.edges),
-        "untrained": _auc(untrained, circuit.edges),
-        "time-shuffled spikes": _auc(shuffled.connectivity(), circuit.edges),
+        "untrained": untrained.mean(),
+        "time-shuffled spikes": shuffled.mean(),
         **{name: _auc(maps[name], circuit.edges) for name in maps if name != "attention"},
     }
     driven = _circuit(seeds[0], n_hidden=4)
     hidden = driven.model.compare_connectivity()
-    note = "common drive by 4 hidden hubs, AUC: " + ", ".join(
+    note = f"SD of a single untrained network {untrained.std():.2f}, time-shuffled {shuffled.std():.2f}; "
+    note += "common drive by 4 hidden hubs, AUC: " + ", ".join(
         f"{k} {_auc(v, driven.edges):.3f}" for k, v in hidden.items()
     )
     holds = (
@@ -108,6 +108,26 @@ def _connectivity(seeds: Sequence[int]) -> Outcome:
         and 0.4 <= control["time-shuffled spikes"] <= 0.6
     )
     return Outcome({"AUC": found, "direction": direction}, control, holds, note)
+
+
+def _uninformed(
+    circuit: _Circuit, seed: int, n: int = 16
+) -> tuple[Float[np.ndarray, "network"], Float[np.ndarray, "network"]]:
+    """AUC of untrained networks, and of networks trained on spikes without their times.
+
+    Such a map has a level for each source and little else, and true connections come from four sources alone: a single network's
+    AUC scatters widely around one half, the mean over some does not.
+    """
+    few = {**SMALL, "batch_size": 128}
+    untrained, shuffled = [], []
+    for i in range(seed, seed + n):
+        blank = Neuroformer(**few, steps=0, seed=i).fit(circuit.recording)
+        untrained.append(_auc(blank.connectivity(split="test"), circuit.edges))
+        trained = Neuroformer(**few, steps=50, seed=i).fit(
+            _time_shuffled(circuit.recording.isel(time=slice(0, 20_000)), i)
+        )
+        shuffled.append(_auc(trained.connectivity(), circuit.edges))
+    return np.array(untrained), np.array(shuffled)
 
 
 def _auc(scores: xr.DataArray | np.ndarray, edges: Bool[np.ndarray, "target source"]) -> float:
@@ -135,12 +155,12 @@ def _time_shuffled(recording: xr.Dataset, seed: int) -> xr.Dataset:
     note="ridge regression on counts of spikes is given beside it",
 )
 def _few_shot(seeds: Sequence[int]) -> Outcome:
-    recording = tuned_population(600, rate=5.0, gain=0.5, seed=seeds[0])
+    recording = tuned_population(600, rate=4.0, gain=0.5, seed=seeds[0])
     slow = {**SMALL, "gap": 5.0, "seed": seeds[0]}  # the latent is correlated over seconds
     models = {
-        "pretrained": Neuroformer(**slow, steps=800).fit(recording),
+        "pretrained": Neuroformer(**slow, steps=600).fit(recording),
         "scratch": Neuroformer(**slow, steps=0).fit(recording),
-        "shifted": Neuroformer(**slow, steps=800).fit(_shifted_units(recording, seeds[0])),
+        "shifted": Neuroformer(**slow, steps=600).fit(_shifted_units(recording, seeds[0])),
     }
     few = {name: _decoded(model, recording, 24) for name, model in models.items()}
     many = {name: _decoded(models[name], recording, 480, repeats=1) for name in ("pretrained", "scratch")}
@@ -198,7 +218,7 @@ def _rung(seed: int, name: str, stimulus: str = "true") -> Neuroformer:
     if stimulus == "shuffled":
         order = np.random.default_rng(seed).permutation(recording.sizes["stimulus_time"])
         recording = recording.assign(stimulus=recording["stimulus"].copy(data=recording["stimulus"].values[order]))
-    return Neuroformer(**SMALL, **LADDER[name], steps=300, contrast_dim=64, seed=seed).fit(recording)
+    return Neuroformer(**SMALL, **LADDER[name], steps=300, batch_size=128, contrast_dim=64, seed=seed).fit(recording)
 
 
 @PAPER.claim(
@@ -254,7 +274,7 @@ def _matched(model: Neuroformer, recording: xr.Dataset, seed: int) -> float:
 )
 def _generates(seeds: Sequence[int]) -> Outcome:
     circuit = _circuit(seeds[0])
-    blind = Neuroformer(**SMALL, inputs=(), steps=300, seed=seeds[0]).fit(circuit.recording)
+    blind = Neuroformer(**SMALL, inputs=(), steps=200, seed=seeds[0]).fit(circuit.recording)
     runs = {"model": circuit.model, "no past": blind}
     drawn = {name: model.generate(duration=60, seed=seeds[0])["spikes"].values for name, model in runs.items()}
     rates = float(np.corrcoef(drawn["model"].mean(0), circuit.recording["spikes"].values.mean(0))[0, 1])

@@ -135,6 +135,8 @@ class NeuroformerNetwork(nn.Module):
         if shape.contrast:
             self.common = nn.Linear(d, shape.contrast_dim, bias=False)
         self.apply(_initialise)
+        # Which unit fired is what matters; at first, slots and times should not drown it.
+        nn.init.normal_(self.unit.weight)
 
     def _register_times(self) -> None:
         """Times of bins relative to the start of the window, past and current on one axis; EOS, SOS and PAD have none."""
@@ -229,4 +231,4 @@ def _initialise(module: nn.Module) -> None:
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=0.3)
+        nn.init.normal_(module.weight, std=0.1)
