@@ -228,7 +228,7 @@ def test_without_pyarrow(monkeypatch, tmp_path) -> None:
         lambda name, *a, **k: (_ for _ in ()).throw(ImportError(name)) if name == "pyarrow" else real(name, *a, **k),
     )
     with pytest.raises(MissingExtraError, match=r"nissl\[brains\]"):
-        _hub._pyarrow()
+        _hub.pyarrow_or_error()
 
 
 # The consensus connectome

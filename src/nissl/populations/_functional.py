@@ -24,11 +24,12 @@ def functional_connectivity(
     Parameters
     ----------
     recording
-        Activity `(time, unit)` in any form; NaN where missing. Several animals `(animal, time, unit)`, as `Collection.stack` gives them, are pooled, each about its
-        own mean and by its own SD.
+        Activity `(time, unit)` in any form; NaN where missing. Several animals `(animal, time, unit)`, as
+        `Collection.stack` gives them, are pooled, each about its own mean and by its own SD.
     measure
-        `correlation`, symmetric; `lagged`: of the target now with the source `lag` seconds ago; `partial`: what remains of the correlation when all other units are
-        known, from a covariance shrunk after Ledoit and Wolf (2004), symmetric.
+        `correlation`, symmetric; `lagged`: of the target now with the source `lag` seconds ago; `partial`: what remains
+        of the correlation when all other units are known, from a covariance shrunk after Ledoit and Wolf (2004),
+        symmetric.
     lag
         Seconds, for `lagged`; one sample where None.
     min_samples
@@ -42,11 +43,13 @@ def functional_connectivity(
     Raises
     ------
     InputError, UnknownNameError
-        Too few samples, a lag shorter than a sample or longer than the recording; for `partial`, fewer complete samples than units have.
+        Too few samples, a lag shorter than a sample or longer than the recording; for `partial`, fewer complete samples
+        than units have.
 
     Notes
     -----
-    Correlations use, for every pair, the samples that both units have. Partial correlation uses samples that all units have.
+    Correlations use, for every pair, the samples that both units have. Partial correlation uses samples that all
+    units have.
 
     Examples
     --------
@@ -96,7 +99,7 @@ def _shift(x: xr.DataArray, lag: float | None) -> int:
 
 
 def _correlation(now: np.ndarray, before: np.ndarray, min_samples: int) -> Float[np.ndarray, "target source"]:
-    """Correlation over the samples that both units have: means and spreads of exactly those, from six matrix products."""
+    """Correlation over the samples that both units have: their means and spreads, from a few matrix products."""
     known_now, known_before = (~np.isnan(a) for a in (now, before))
     a, b = np.nan_to_num(now), np.nan_to_num(before)
     k, m = known_now.astype(float), known_before.astype(float)

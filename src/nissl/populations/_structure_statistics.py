@@ -71,7 +71,9 @@ class Pairs:
     def statistics(
         self, pair: Int[np.ndarray, "edge"], weights: Float[np.ndarray, "edge"]
     ) -> Float[np.ndarray, "statistic"]:
-        """Enrichment, area under the curve and rank correlation of one wiring diagram. All pairs without an edge share one rank, so only edges are looked at."""
+        """Enrichment, area under the curve and rank correlation of one wiring diagram. All pairs without an edge share
+        one rank, so only edges are looked at.
+        """
         n, n_edges = len(self), len(pair)
         n_none = n - n_edges
         if n_edges == 0 or n_none == 0:
@@ -93,8 +95,8 @@ class Pairs:
     def bootstrap(
         self, wiring: Float[np.ndarray, "pair"], resamples: int, seed: int
     ) -> Float[np.ndarray, "resample statistic"]:
-        """The same under resampling of units with replacement: a pair counts as often as both its units were drawn together. Pairs that share a unit are not independent, so
-        resampling pairs would promise too much.
+        """The same under resampling of units with replacement: a pair counts as often as both its units were drawn
+        together. Pairs that share a unit are not independent, so resampling pairs would promise too much.
         """
         rng = np.random.default_rng(seed)
         drawn = np.stack(

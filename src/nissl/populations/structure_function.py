@@ -1,4 +1,6 @@
-"""Structure meets function: whether the wiring says anything of who moves with whom, beyond chance and beyond how many connections each neuron has."""
+"""Structure meets function: whether the wiring says anything of who moves with whom, beyond chance and beyond how many
+connections each neuron has.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,10 @@ class StructureFunction:
     Attributes
     ----------
     table
-        A row a kind of connection and statistic (and layer, where the functional side has several, such as the states of a model). `value` with its interval `low` to
-        `high`; `permuted` and `rewired`: the statistic's mean under permuted names and under degree-preserving rewiring, and a p each; `edges` and `pairs` that it
-        rests on, `p_edge` and `p_none`: share of functional pairs among connected and unconnected ones.
+        A row a kind of connection and statistic (and layer, where the functional side has several, such as the states
+        of a model). `value` with its interval `low` to `high`; `permuted` and `rewired`: the statistic's mean under
+        permuted names and under degree-preserving rewiring, and a p each; `edges` and `pairs` that it rests on,
+        `p_edge` and `p_none`: share of functional pairs among connected and unconnected ones.
     tests
         `tests[layer][kind][null]` is the `SurrogateTest` of the three statistics.
     units
@@ -42,9 +45,10 @@ class StructureFunction:
 
     Notes
     -----
-    `enrichment` is the share of connected pairs that are functionally connected, over that of unconnected pairs (of which half a one is counted where none is, so that it stays finite). `auc` is the probability that a connected pair has the
-    stronger functional connection of the two when an unconnected one stands beside it. `rank_correlation` is Spearman's, between weights of all pairs, connected or not,
-    and their functional strength.
+    `enrichment` is the share of connected pairs that are functionally connected, over that of unconnected pairs
+    (of which half a one is counted where none is, so that it stays finite). `auc` is the probability that a connected
+    pair has the stronger functional connection of the two when an unconnected one stands beside it. `rank_correlation`
+    is Spearman's, between weights of all pairs, connected or not, and their functional strength.
     """
 
     table: pd.DataFrame
@@ -98,12 +102,14 @@ def structure_function(
     Parameters
     ----------
     connectome
-        A `Connectome`, the name of one of the worm's, or a matrix of weights `(target, source)`: a DataArray with names, or an array with `names`.
+        A `Connectome`, the name of one of the worm's, or a matrix of weights `(target, source)`: a DataArray with
+        names, or an array with `names`.
     functional
         - a recording: activity `(time, unit)`, of which functional connectivity is computed here;
-        - a matrix `(target, source)` with names, such as a model's weights; with one more dimension in front (`state`, `head`), each layer is compared on its own;
-        - the signal-propagation atlas, as `recordings.worm.signal_propagation` gives it, or a `Connectome` with functional connections: what counts as functional, and
-          what was measured, is then known.
+        - a matrix `(target, source)` with names, such as a model's weights; with one more dimension in front (`state`,
+          `head`), each layer is compared on its own;
+        - the signal-propagation atlas, as `recordings.worm.signal_propagation` gives it, or a `Connectome` with
+          functional connections: what counts as functional, and what was measured, is then known.
     names
         Of the rows and columns of a bare array on either side.
     kinds
@@ -111,11 +117,13 @@ def structure_function(
     measure, lag
         For a recording: see `functional_connectivity`.
     significant
-        Boolean `(target, source)`: what counts as functionally connected. Where None, the `top` share of pairs by absolute strength.
+        Boolean `(target, source)`: what counts as functionally connected. Where None, the `top` share of pairs by
+        absolute strength.
     top
         That share.
     unmeasured
-        Pairs without a functional value: `leave out`, or `none`, which takes them for unconnected, as published figures often do.
+        Pairs without a functional value: `leave out`, or `none`, which takes them for unconnected, as published figures
+        often do.
     n
         Surrogates of each null.
     resamples
@@ -130,14 +138,16 @@ def structure_function(
     Raises
     ------
     InputError, UnknownNameError
-        Fewer than eight units in common (with what both sides are called), no pair that is functional or none that is not, a kind with fewer than two connections among
-        the shared units.
+        Fewer than eight units in common (with what both sides are called), no pair that is functional or none that is
+        not, a kind with fewer than two connections among the shared units.
 
     Notes
     -----
-    Two nulls, because they ask two questions. Permuted names keep both diagrams and break which neuron is which. Rewiring (`statistics.rewired`) keeps each
-    neuron's number of inputs and outputs as well, so that a few hubs which are well connected in both cannot make the difference. Where the functional side has no direction
-    (correlations), neither has the structure: an edge either way counts. The diagonal is left out. Strength is absolute: excitation and inhibition both connect.
+    Two nulls, because they ask two questions. Permuted names keep both diagrams and break which neuron is which.
+    Rewiring (`statistics.rewired`) keeps each neuron's number of inputs and outputs as well, so that a few hubs which
+    are well connected in both cannot make the difference. Where the functional side has no direction (correlations),
+    neither has the structure: an edge either way counts. The diagonal is left out. Strength is absolute: excitation and
+    inhibition both connect.
 
     Examples
     --------

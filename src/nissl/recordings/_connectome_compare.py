@@ -30,8 +30,9 @@ class ConnectomeComparison:
     a, b
         Their names.
     table
-        A row a kind: `shared` nodes, `edges_a` and `edges_b` among them, `jaccard` (edges in both over edges in either), `correlation` and
-        `rank_correlation` of weights over all ordered pairs of shared nodes, and for each of the three its mean under permuted names and p.
+        A row a kind: `shared` nodes, `edges_a` and `edges_b` among them, `jaccard` (edges in both over edges in
+        either), `correlation` and `rank_correlation` of weights over all ordered pairs of shared nodes, and for each of
+        the three its mean under permuted names and p.
     tests
         The `SurrogateTest` of each kind and statistic.
     """
@@ -71,8 +72,8 @@ def compare_connectomes(
     kinds
         Those that both have where None.
     over
-        `connected`: nodes that have a connection of the kind in both, since a reconstruction that lists a neuron without a single gap junction says
-        little about its gap junctions; `nodes`: all names in common.
+        `connected`: nodes that have a connection of the kind in both, since a reconstruction that lists a neuron
+        without a single gap junction says little about its gap junctions; `nodes`: all names in common.
     n, seed
         Permutations of one connectome's names among the shared ones, rows and columns together.
 
@@ -83,7 +84,8 @@ def compare_connectomes(
 
     Notes
     -----
-    Pairs that were not looked at in either are left out, and so is the diagonal of functional connections, where a neuron responds to its own stimulation.
+    Pairs that were not looked at in either are left out, and so is the diagonal of functional connections, where
+    a neuron responds to its own stimulation.
 
     Examples
     --------
@@ -149,7 +151,9 @@ def _nodes(c: Connectome, kind: str, over: str) -> list[str]:
 
 
 def _agreement(x: np.ndarray, y: np.ndarray, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Jaccard, correlation and rank correlation over the pairs looked at in both: as they are, and with the second one's nodes in each order."""
+    """Jaccard, correlation and rank correlation over the pairs looked at in both: as they are, and with the second
+    one's nodes in each order.
+    """
     orders = np.vstack([np.arange(len(x)), orders])
     if np.isnan(x).any() or np.isnan(y).any():
         found = np.array([_over_measured(x, y[order[:, None], order]) for order in orders])
@@ -168,8 +172,8 @@ def _over_measured(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _over_all(x: np.ndarray, y: np.ndarray, orders: np.ndarray) -> np.ndarray:
-    """The same for all orders at once. Sums, squares and ranks do not depend on the order, and products are zero beside the first one's edges, so only
-    these are looked up.
+    """The same for all orders at once. Sums, squares and ranks do not depend on the order, and products are zero beside
+    the first one's edges, so only these are looked up.
     """
     row, column = np.nonzero(x)
     moved = orders[:, row], orders[:, column]

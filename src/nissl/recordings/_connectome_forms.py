@@ -151,7 +151,7 @@ def canonical_kind(kind: object) -> str:
 
 
 def layers_from_edges(table: pd.DataFrame, nodes: Sequence[str]) -> dict[str, sparse.csr_array]:
-    """Ordered pairs added up; electrical pairs averaged over all their raw values, whichever way round they are listed."""
+    """Ordered pairs added up; electrical pairs averaged over all raw values, whichever way round they are listed."""
     place = {n: i for i, n in enumerate(nodes)}
     lost = sorted((set(table["source"]) | set(table["target"])) - set(place))
     if lost:

@@ -37,20 +37,22 @@ def merge_connectomes(
     connectomes
         Connectomes, or names of the worm's.
     how
-        `mean` and `median` over the annotations that know both neurons, a connection that one of them lacks counting as zero; `present`: mean over those
-        that have the connection, as the worm's public collection does it; `max`.
+        `mean` and `median` over the annotations that know both neurons, a connection that one of them lacks counting as
+        zero; `present`: mean over those that have the connection, as the worm's public collection does it; `max`.
     scale
-        What to do about units before: None takes weights as they are, which is right for annotations that count the same thing; `total` divides each kind by
-        its mean weight, `rank` replaces weights by their rank among the annotation's own, over their number.
+        What to do about units before: None takes weights as they are, which is right for annotations that count the
+        same thing; `total` divides each kind by its mean weight, `rank` replaces weights by their rank among the
+        annotation's own, over their number.
     nodes
         The nodes of the result; all that occur, sorted, where None.
 
     Returns
     -------
     Connectome
-        Its `evidence` holds, for each kind and pair `(target, source)`: `KIND_sd` over the annotations that have the connection, `KIND_n` their number,
-        `KIND_known` how many know both neurons; and `uncertainty`, 0.9 times the chemical and 0.1 times the electrical spread. `source_matrix`
-        `(annotation, target, source)` says which annotations have any connection.
+        Its `evidence` holds, for each kind and pair `(target, source)`: `KIND_sd` over the annotations that have the
+        connection, `KIND_n` their number, `KIND_known` how many know both neurons; and `uncertainty`, 0.9 times the
+        chemical and 0.1 times the electrical spread. `source_matrix` `(annotation, target, source)` says which
+        annotations have any connection.
 
     Raises
     ------
@@ -144,8 +146,9 @@ def _pooled(stack: Float[np.ndarray, "annotation target source"], how: str) -> t
 
 
 def consensus_table(connectome: Connectome) -> pd.DataFrame:
-    """Every connected ordered pair in the columns of the public collection: from_neuron, to_neuron, places and types of both, mean_gap_weight,
-    mean_chem_weight, functional_weight (those that there are), uncertainty and data_sources. NaN where a pair has no such connection.
+    """Every connected ordered pair in the columns of the public collection: from_neuron, to_neuron, places and types of
+    both, mean_gap_weight, mean_chem_weight, functional_weight (those that there are), uncertainty and data_sources. NaN
+    where a pair has no such connection.
     """
     named = {"electrical": "mean_gap_weight", "chemical": "mean_chem_weight", "functional": "functional_weight"}
     matrices = {named.get(k, k): np.nan_to_num(connectome.matrix(k).values) for k in connectome.kinds}

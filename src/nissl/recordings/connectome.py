@@ -1,4 +1,4 @@
-"""A wiring diagram: named nodes, and one matrix a kind of connection, everywhere in the orientation (target, source)."""
+"""A wiring diagram: named nodes, and one matrix a kind of connection, always in the orientation (target, source)."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 class Connectome:
     """Connections between named nodes, by kind.
 
-    Electrical connections have no direction, so they are made symmetric: where a pair is listed both ways its values are averaged, where it
-    is listed once the value counts for both directions. Every other kind is directed.
+    Electrical connections have no direction, so they are made symmetric: where a pair is listed both ways its values
+    are averaged, where it is listed once the value counts for both directions. Every other kind is directed.
 
     Parameters
     ----------
     nodes
         Names, each once.
     chemical, electrical, functional
-        Weights `(target, source)`: arrays, scipy sparse matrices, or DataArrays with these dimensions, whose names are then matched. Zero is
-        a pair that was looked at and has no connection, NaN one that was not looked at.
+        Weights `(target, source)`: arrays, scipy sparse matrices, or DataArrays with these dimensions, whose names are
+        then matched. Zero is a pair that was looked at and has no connection, NaN one that was not looked at.
     other
         Further kinds by name, such as `peptide` or `contact`.
     name
@@ -130,8 +130,9 @@ class Connectome:
         Parameters
         ----------
         edges
-            Columns for the two ends (`source`/`target`, `pre`/`post`, `from`/`to` ...), and where there are such, for the `weight` (synapses, count;
-            one each where there is none) and the `kind` (chemical, electrical, gap junction ...).
+            Columns for the two ends (`source`/`target`, `pre`/`post`, `from`/`to` ...), and where there are such, for
+            the `weight` (synapses, count; one each where there is none) and the `kind` (chemical, electrical, gap
+            junction ...).
         nodes
             All names, where some have no edge; else those that occur, sorted.
         kind
@@ -166,8 +167,9 @@ class Connectome:
         weight
             The edge attribute that holds the weight; 1 where an edge lacks it.
         kind
-            Of its edges; where None an edge attribute `kind` says so, else a directed graph is chemical and an undirected one electrical. Edges
-            with attributes called chemical, electrical or functional, as `to_networkx` writes them, are read back as such.
+            Of its edges; where None an edge attribute `kind` says so, else a directed graph is chemical and an
+            undirected one electrical. Edges with attributes called chemical, electrical or functional, as `to_networkx`
+            writes them, are read back as such.
         """
         options.setdefault("name", graph.name or "connectome")
         table = forms.edges_of_graph(graph, weight, kind)
@@ -197,7 +199,9 @@ class Connectome:
         return len(self.nodes)
 
     def matrix(self, kind: str) -> xr.DataArray:
-        """Weights of one kind as a labelled matrix `(target, source)`: zero where there is no connection, NaN where nobody looked."""
+        """Weights of one kind as a labelled matrix `(target, source)`: zero where there is no connection, NaN where
+        nobody looked.
+        """
         values = self.sparse(kind).toarray()
         if kind in self._measured:
             values[~self._measured[kind]] = np.nan
@@ -370,13 +374,15 @@ class Connectome:
         Returns
         -------
         dict
-            `edge_index` (2, edge) with source above target, `edge_attr` (edge, 2) with the electrical and the chemical weight, `nodes` the names,
-            `pos` (node, 3) where positions are known.
+            `edge_index` (2, edge) with source above target, `edge_attr` (edge, 2) with the electrical and the chemical
+            weight, `nodes` the names, `pos` (node, 3) where positions are known.
         """
         return forms.as_tensors(self._layers, self.nodes, self.table, complete)
 
     def consensus_table(self) -> pd.DataFrame:
-        """Every connected ordered pair with its mean weights, their uncertainty, the annotations behind it and the ends' types and places."""
+        """Every connected ordered pair with its mean weights, their uncertainty, the annotations behind it and the
+        ends' types and places.
+        """
         from nissl.recordings._connectome_merge import consensus_table
 
         return consensus_table(self)

@@ -1,8 +1,8 @@
 """Simulated worms: one latent animal seen by several laboratories, or several animals that share one circuit.
 
-The circuit is a sparse random network with saturating units, past the point where its activity lives on by itself (Sompolinsky, Crisanti and
-Sommers 1988). Neurons adapt, so that it never comes to rest: activity is smooth and of few dimensions, never the same twice, and for a while predictable from the
-wiring.
+The circuit is a sparse random network with saturating units, past the point where its activity lives on by itself
+(Sompolinsky, Crisanti and Sommers 1988). Neurons adapt, so that it never comes to rest: activity is smooth and of few
+dimensions, never the same twice, and for a while predictable from the wiring.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def worm_labs(
     missing
         Share of samples in gaps of one to three seconds.
     noise
-        SD of what each sample adds, as a share of the trace's own. Every trace also has a gain and an offset of its own.
+        SD of what each sample adds, as a share of the trace's own. Every trace also has a gain and an offset of its
+        own.
     tau
         Time constant of a neuron in seconds.
 

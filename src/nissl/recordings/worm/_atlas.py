@@ -32,15 +32,16 @@ def signal_propagation(strain: str = "wt", q: float = 0.05, *, neurons: Iterable
     Returns
     -------
     xarray.Dataset
-        All variables with dimensions `(target, source)`: response of the target to a stimulus of the source. The diagonal is the neuron's response to its
-        own stimulation.
+        All variables with dimensions `(target, source)`: response of the target to a stimulus of the source. The
+        diagonal is the neuron's response to its own stimulation.
 
         - `amplitude`: mean response in dF/F; NaN where not measured.
-        - `q`: false discovery rate of a response. `q_equal`: that of the two neurons *not* being connected, of the equivalence test.
+        - `q`: false discovery rate of a response. `q_equal`: that of the two neurons *not* being connected, of the
+          equivalence test.
         - `observations`: how often the pair was observed.
-        - `state`: 0 not measured, 1 measured and not significant, 2 significant. `significant` and `measured` say the same as booleans. "Not
-          significant" is not "no connection", and most pairs were never measured. A pair counts as measured where it has a q value: some were
-          observed too seldom to have one.
+        - `state`: 0 not measured, 1 measured and not significant, 2 significant. `significant` and `measured` say the
+          same as booleans. "Not significant" is not "no connection", and most pairs were never measured. A pair counts
+          as measured where it has a q value: some were observed too seldom to have one.
 
     Raises
     ------

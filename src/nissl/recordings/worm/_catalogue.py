@@ -1,4 +1,6 @@
-"""Every annotation of the worm's wiring that the two packages carry: where its file is, how it is read, what its weights mean."""
+"""Every annotation of the worm's wiring that the two packages carry: where its file is, how it is read, what its
+weights mean.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ class Annotation:
     note
         What a user should know of it.
     synaptic
-        Whether connections by a named transmitter are synapses (or, where False, reach out of the synapse for the four monoamines).
+        Whether connections by a named transmitter are synapses (or, where False, reach out of the synapse for the four
+        monoamines).
     """
 
     name: str

@@ -15,10 +15,11 @@ _MATRIX = re.compile(rb'"([^"]+)":\s*\[\s*\[([^"{}]*)')
 
 
 def read_cache(path: Path) -> tuple[list[str], dict[str, sparse.csr_array]]:
-    """Names of the cells and the matrices of one annotation, from source (row) to target (column), as they stand in the file.
+    """Names of the cells and the matrices of one annotation, from source (row) to target (column), as they stand in the
+    file.
 
-    Only numbers that are not zero are parsed: their places are counted in the commas before them. Four times as fast as a JSON reader,
-    and no list of a million Python floats.
+    Only numbers that are not zero are parsed: their places are counted in the commas before them. Four times as fast as
+    a JSON reader, and no list of a million Python floats.
 
     Raises
     ------

@@ -36,7 +36,8 @@ _GENERAL = {
 
 
 def connectomes() -> pd.DataFrame:
-    """Every annotation that the installed packages carry: reference, animal, what its weights are, the file it is read from.
+    """Every annotation that the installed packages carry: reference, animal, what its weights are, the file it is read
+    from.
 
     Raises
     ------
@@ -73,15 +74,18 @@ def connectome(
     name
         As `connectomes()` lists them, such as `Cook2019Herm`.
     neurons
-        A list of canonical neurons by name (`hermaphrodite-300`, `hermaphrodite-302`), or names. Of these, those that the annotation has are kept,
-        in canonical order. None keeps every cell that it has: neurons of the male, muscles, glia.
+        A list of canonical neurons by name (`hermaphrodite-300`, `hermaphrodite-302`), or names. Of these, those that
+        the annotation has are kept, in canonical order. None keeps every cell that it has: neurons of the male,
+        muscles, glia.
     split
-        Keep transmitters, excitation and inhibition apart, each as a kind of its own, instead of adding them up under chemical and monoamine.
+        Keep transmitters, excitation and inhibition apart, each as a kind of its own, instead of adding them up under
+        chemical and monoamine.
 
     Returns
     -------
     Connectome
-        Kinds among chemical, electrical, monoamine, peptide, contact, functional. Its `table` holds class, type, transmitter and place.
+        Kinds among chemical, electrical, monoamine, peptide, contact, functional. Its `table` holds class, type,
+        transmitter and place.
 
     Raises
     ------
@@ -135,14 +139,15 @@ def edges(
     Returns
     -------
     pandas.DataFrame
-        `annotation`, `source`, `target`, `kind`, `weight`; electrical connections in both directions. Text columns are categories, which keep half a
-        million rows small.
+        `annotation`, `source`, `target`, `kind`, `weight`; electrical connections in both directions. Text columns are
+        categories, which keep half a million rows small.
 
     Examples
     --------
     >>> table = edges(["White_A", "White_L4"])
     >>> table.groupby(["annotation", "kind"], observed=True).size().to_dict()
-    {('White_A', 'chemical'): 1414, ('White_A', 'electrical'): 526, ('White_L4', 'chemical'): 1291, ('White_L4', 'electrical'): 570}
+    {('White_A', 'chemical'): 1414, ('White_A', 'electrical'): 526, ('White_L4', 'chemical'): 1291, ('White_L4',
+    'electrical'): 570}
     """
     chosen = list(catalogue()) if names is None else [names] if isinstance(names, str) else list(names)
     for name in chosen:

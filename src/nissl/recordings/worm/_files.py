@@ -1,5 +1,5 @@
-"""Where the data files of `cect` and `wormneuroatlas` lie. The packages are never imported: one starts plotting libraries,
-the other asks a server.
+"""Where the data files of `cect` and `wormneuroatlas` lie. The packages are never imported: one starts plotting
+libraries, the other asks a server.
 """
 
 from __future__ import annotations

@@ -27,8 +27,9 @@ def read_hub_connectome(path: str | Path | Sequence[str | Path] = HUB) -> Connec
     Parameters
     ----------
     path
-        A csv or parquet file with columns `from_neuron`, `to_neuron`, `mean_gap_weight`, `mean_chem_weight` and, where it has them, `functional_weight` and
-        `uncertainty` (`Connectome.consensus_table` writes the same); or a hub data set by its id, which needs a network.
+        A csv or parquet file with columns `from_neuron`, `to_neuron`, `mean_gap_weight`, `mean_chem_weight` and, where
+        it has them, `functional_weight` and `uncertainty` (`Connectome.consensus_table` writes the same); or a hub data
+        set by its id, which needs a network.
 
     Returns
     -------

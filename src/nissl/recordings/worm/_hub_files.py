@@ -12,7 +12,8 @@ _ID = re.compile(r"^(?:hf://datasets/)?([\w.-]+/[\w.-]+)(?:/(.+))?$")
 
 
 def hub_files(path: str | Path | Sequence[str | Path], suffix: str) -> list[Path]:
-    """Local files that end in `suffix`: the one named, those of a folder, or those of a hub data set, fetched into the hub's cache.
+    """Local files that end in `suffix`: the one named, those of a folder, or those of a hub data set, fetched into the
+    hub's cache.
 
     A path that exists here is a path; only what does not, and looks like `owner/name`, is taken for an id.
     """

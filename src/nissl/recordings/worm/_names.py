@@ -1,4 +1,4 @@
-"""How a neuron of the worm is called: one canonical list, and the many ways in which laboratories write the same name."""
+"""How a neuron of the worm is called: one canonical list, and the many ways in which laboratories write a name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def canonical_neurons(which: str = "hermaphrodite-300") -> tuple[str, ...]:
     Parameters
     ----------
     which
-        `hermaphrodite-300`, without the canal neurons CANL and CANR, which have no known synapse; or `hermaphrodite-302`.
+        `hermaphrodite-300`, without the canal neurons CANL and CANR, which have no known synapse; or
+        `hermaphrodite-302`.
 
     Raises
     ------
@@ -72,8 +73,8 @@ def clean_names(
     names
         Labels as a laboratory writes them.
     unknown_names
-        `raise` names what is not in the list, with the nearest that are; `none` gives None there, as for neurons that a laboratory
-        recorded and could not identify.
+        `raise` names what is not in the list, with the nearest that are; `none` gives None there, as for neurons that a
+        laboratory recorded and could not identify.
 
     Raises
     ------

@@ -40,9 +40,10 @@ def neurons(which: str = "hermaphrodite-302") -> pd.DataFrame:
         A row a neuron in alphabetical order, its name as index.
 
         - `class`: one of the 118 of White et al. (1986), such as RMD.
-        - `type`: sensory, inter, motor, polymodal (pharyngeal neurons of several kinds) or end organ (the canal neurons), and `category`, the
-          finer one of Cook et al. (2019) that it is read off.
-        - `transmitter`: released according to Wang et al. (2024), several joined by a plus sign; empty where none is known.
+        - `type`: sensory, inter, motor, polymodal (pharyngeal neurons of several kinds) or end organ (the canal
+          neurons), and `category`, the finer one of Cook et al. (2019) that it is read off.
+        - `transmitter`: released according to Wang et al. (2024), several joined by a plus sign; empty where none is
+          known.
         - `pharyngeal`: whether it belongs to the pharynx's own nervous system. `ganglion`: where its cell body lies.
         - `side`: L, R, or empty for a neuron in the middle. `partner`: the neuron on the other side.
         - `x`, `y`, `z`: place of the cell body in micrometres; left, towards the tail, and dorsal are positive.
