@@ -320,7 +320,7 @@ def optimise_stimuli(
     steps
         How many at most.
     learning_rate
-        Adam: step in units of the starting stimuli's standard deviation. SGD: factor of the gradient. Falls evenly to a
+        Adam: step in units of the starting stimulus' standard deviation. SGD: factor of the gradient. Falls evenly to a
         twentieth at the last step, so that an ascent settles.
     optimiser
         Adam (the sane default for any model) or plain gradient ascent (what the published code does).
@@ -366,7 +366,7 @@ def optimise_stimuli(
     _check_settings(steps, learning_rate, optimiser, blur, smoothness, decay, patience, start)
     x = (start if constraint is None else constraint.project(start)).detach().clone()
     n = len(x)
-    size = float(x.std(correction=0)) or float(x.abs().max()) or 1.0
+    size = _size(x)
     first, second = torch.zeros_like(x), torch.zeros_like(x)
     best, best_value = x.clone(), x.new_full((n,), -math.inf)
     average, peak, waited = (
@@ -403,7 +403,7 @@ def optimise_stimuli(
             mean, square = first[active] / (1 - 0.9 ** (step + 1)), second[active] / (1 - 0.999 ** (step + 1))
             # Epsilon is relative, so that an objective in other units takes the same path.
             floor = 1e-8 * square.sqrt().flatten(1).amax(1).reshape(-1, *(1,) * (x.dim() - 1)) + 1e-30
-            move = size * mean / (square.sqrt() + floor)
+            move = size[active] * mean / (square.sqrt() + floor)
         else:
             move = gradient
         cooling = 1 - (1 - _COOLED) * step / max(1, steps - 1)
@@ -464,6 +464,14 @@ def _blurred(gradient: Tensor, sd: float) -> Tensor:
     planes = gradient.reshape(-1, 1, *gradient.shape[-2:])
     planes = functional.conv2d(planes, kernel[None, None, :, None], padding=(reach, 0))
     return functional.conv2d(planes, kernel[None, None, None, :], padding=(0, reach)).reshape(gradient.shape)
+
+
+def _size(x: Tensor) -> Tensor:
+    """What a step is measured in: the stimulus' standard deviation, its value where it is even, 1 where it is nothing."""
+    flat = x.flatten(1)
+    size = flat.std(1, correction=0)
+    size = torch.where(size > 0, size, flat.abs().amax(1))
+    return torch.where(size > 0, size, 1.0).reshape(-1, *(1,) * (x.dim() - 1))
 
 
 def _norm(x: Tensor) -> Tensor:

@@ -65,7 +65,8 @@ class Centred(nn.Module):
 
     Notes
     -----
-    Costs one pass through the model for every different place.
+    Costs one pass through the model for every different place. Up to half a pixel of displacement is left, which tells small
+    receptive fields apart: let them cover several pixels.
     """
 
     of_unit: Tensor

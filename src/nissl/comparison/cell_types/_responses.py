@@ -138,7 +138,7 @@ def population(
     Parameters are those of `DiscriminativeClustering.fit`.
     """
     raw = _as_function(model, site, reduce)
-    like = _like(model)
+    like = _like(model, natural)
     shape = _canvas(canvas, natural)
     stimuli = _natural(model, natural, shape, seed).to(**like)
     if rotations is not None:
@@ -204,7 +204,8 @@ def _weights_frozen(module: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def _like(model: Any) -> dict[str, Any]:
+def _like(model: Any, natural: Any) -> dict[str, Any]:
+    """Type and device of stimuli: the weights', or the natural stimuli's where a function has no weights."""
     if isinstance(model, SiteResponses):
         model = model.network[0]
     module = model.module if isinstance(model, Model) else model
@@ -212,6 +213,8 @@ def _like(model: Any) -> dict[str, Any]:
         for tensor in (*module.parameters(), *module.buffers()):
             if tensor.is_floating_point():
                 return {"dtype": tensor.dtype, "device": tensor.device}
+    if isinstance(natural, Tensor) and natural.is_floating_point():
+        return {"dtype": natural.dtype, "device": natural.device}
     return {"dtype": torch.float32, "device": torch.device("cpu")}
 
 

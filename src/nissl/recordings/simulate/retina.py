@@ -84,8 +84,10 @@ class RetinaModel(nn.Module):
         is_complex: Float[Tensor, "unit"],
         gain: Float[Tensor, "unit"],
         sharpness: float = 4.0,
+        unit_names: list[str] | None = None,
     ) -> None:
         super().__init__()
+        self.unit_names = unit_names or [str(i) for i in range(len(gain))]
         self.sharpness = sharpness
         self.register_buffer("filters", filters)
         self.register_buffer("is_complex", is_complex)
@@ -230,7 +232,7 @@ def retina(
     names = [f"{t.name} #{i % n_per_type}" for i, t in enumerate(kinds)]
     unit = {"unit": names}
     parts = (torch.tensor(a, dtype=torch.float32) for a in (filters, is_complex, gain))
-    model = RetinaModel(*parts).eval()  # type: ignore[arg-type]
+    model = RetinaModel(*parts, unit_names=names).eval()  # type: ignore[arg-type]
     return Retina(
         model,
         xr.DataArray(np.repeat(np.arange(len(types)), n_per_type), dims="unit", coords=unit, name="type"),
