@@ -92,6 +92,10 @@ def test_counts_from_everything_that_holds_spikes() -> None:
     counts = spike_counts(spikes, 0.01)
     assert counts.values.sum() == 4
     assert counts["unit"].values.tolist() == ["a", "b"]
+    with pytest.raises(InputError, match="outside the time"):
+        spike_counts(spikes.assign_attrs(start=0.01, stop=0.05), 0.01)
+    with pytest.raises(InputError, match="unit number 7"):
+        spike_counts(spikes.assign(spike_unit=("spike", [0, 1, 7, 1])), 0.01)
     fine = np.tile([[0, 1], [1, 0]], (10, 1))
     coarse = spike_counts(xr.DataArray(fine, {"time": np.arange(20) * 0.005}, ("time", "unit")), 0.01)
     assert coarse.values.tolist() == [[1, 1]] * 10

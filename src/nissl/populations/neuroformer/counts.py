@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import xarray as xr
 
 from nissl.errors import InputError
 from nissl.populations.neuroformer.tokens import whole_bins
-from nissl.recordings import as_traces
+from nissl.recordings import RecordingWarning, as_traces, bin_spikes, check
 
 
 def spike_counts(recording: Any, bin_width: float, *, silent: str = "raise") -> xr.DataArray:
@@ -33,8 +34,9 @@ def spike_counts(recording: Any, bin_width: float, *, silent: str = "raise") -> 
     if silent not in ("raise", "keep"):
         raise InputError(f"silent={silent!r}; allowed: 'raise', 'keep'")
     if isinstance(recording, xr.Dataset) and "spikes" not in recording and "spike_time" in recording:
-        from nissl.recordings import bin_spikes
-
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RecordingWarning)  # silent units are dealt with below
+            check(recording)
         recording = bin_spikes(recording, width=bin_width)
     elif isinstance(recording, xr.Dataset) and "spikes" not in recording:
         held = ", ".join(map(str, recording.data_vars)) or "nothing"
