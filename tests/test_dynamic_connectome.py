@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from nissl.errors import InputError, UnknownNameError
 from nissl.populations import DynamicConnectome, differential_affinity, run_lengths, sliding_correlation
-from nissl.populations.affinity import slopes
+from nissl.populations._slopes import slopes
 from nissl.recordings import Collection, as_traces, simulate
 from nissl.statistics import match
 

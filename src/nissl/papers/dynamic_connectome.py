@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,7 +20,7 @@ from nissl.populations import (
     rank_curve,
     weighted_block_model,
 )
-from nissl.populations.affinity import rescaled
+from nissl.populations._slopes import rescaled
 from nissl.recordings import simulate
 from nissl.statistics import circular_shifts, match
 
@@ -51,9 +52,8 @@ def _worms(seed: int, inverted: float = 0.0, presentations: int = 1) -> xr.Datas
 def _fit(
     seed: int, sign: str = "any", inverted: float = 0.0, presentations: int = 1, affinity: str = "differential"
 ) -> DynamicConnectome:
-    model = DynamicConnectome(
-        n_factors=3, sign=sign, affinity=affinity, communities="leiden", seed=seed, progress=False
-    )  # type: ignore[arg-type]
+    options: dict[str, Any] = {"sign": sign, "affinity": affinity}
+    model = DynamicConnectome(n_factors=3, communities="leiden", seed=seed, progress=False, **options)
     return model.fit(_worms(seed, inverted, presentations))
 
 
@@ -190,7 +190,7 @@ def _rank_is_seen(seeds: Sequence[int]) -> Outcome:
         beyond.append(float(curve.table["stability"].loc[4]))
         chosen.append(curve.chosen)
     holds = min(up_to) >= 0.97 and np.mean(beyond) <= 0.92 and set(chosen) == {3}
-    return Outcome(min(up_to), float(np.mean(beyond)), holds, f"chosen: {', '.join(map(str, chosen))}")
+    return Outcome(min(up_to), float(np.mean(beyond)), bool(holds), f"chosen: {', '.join(map(str, chosen))}")
 
 
 @PAPER.claim(
@@ -232,7 +232,7 @@ def _blocks_found(seeds: Sequence[int]) -> Outcome:
     return Outcome(
         least,
         chance,
-        holds and max(control["blocks when shuffled"]) <= 5,
+        bool(holds and max(control["blocks when shuffled"]) <= 5),
         "least over graphs, means for the controls; where strong weights lie within blocks Leiden does as well or nearly; LFR graphs with "
         "half of the edges and 30% of the strength outside: "
         + ", ".join(f"{k} {np.mean(v):.2f}" for k, v in lfr.items()),
@@ -345,7 +345,7 @@ def _labels_right(seeds: Sequence[int]) -> Outcome:
         assert table is not None
         rng = np.random.default_rng(seed)
         for _ in range(200):
-            shuffled = table.assign(label=rng.permutation(table["label"].values))
+            shuffled = table.assign(label=rng.permutation(table["label"].to_numpy()))
             labels = [dominant_stimulus(fit.time_factors_.values[:, c], time, shuffled)[0] for c in component]
             chance.append(float(np.mean([a == b for a, b in zip(labels, truth, strict=True)])))
-    return Outcome(min(right), float(np.mean(chance)), min(right) == 1 and np.mean(chance) <= 0.5)
+    return Outcome(min(right), float(np.mean(chance)), bool(min(right) == 1 and np.mean(chance) <= 0.5))

@@ -6,12 +6,18 @@ and its products with all factors but one begin with a matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
 from math import prod
 
 import numpy as np
 
 Factors = list[np.ndarray]  # one array (restart, component, place) an axis
+
+
+def product_of(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Elementwise product of arrays, of at least one."""
+    return reduce(np.multiply, parts)
 
 
 def varying_axes(missing: np.ndarray) -> list[int]:
@@ -60,11 +66,11 @@ class Complete:
 
     def square(self, factors: Factors) -> np.ndarray:
         """The model's sum of squares over the entries that count, one a restart."""
-        return prod(all_grams(factors)).sum((1, 2))
+        return product_of(all_grams(factors)).sum((1, 2))
 
     def gram(self, factors: Factors, grams: Factors, axis: int) -> np.ndarray:
         """Products of the components with each other, seen from one axis: (restart, component, component, 1 or place)."""
-        return prod(g for a, g in enumerate(grams) if a != axis)[..., None]
+        return product_of(g for a, g in enumerate(grams) if a != axis)[..., None]
 
 
 class Patterned(Complete):
@@ -87,13 +93,13 @@ class Patterned(Complete):
 
     def square(self, factors: Factors) -> np.ndarray:
         constant = [g for a, g in enumerate(all_grams(factors)) if a not in self.varying]
-        return (prod(constant) * self._over_known(factors, None)).sum((1, 2))
+        return product_of([*constant, self._over_known(factors, None)]).sum((1, 2))
 
     def gram(self, factors: Factors, grams: Factors, axis: int) -> np.ndarray:
         rest = [g for a, g in enumerate(grams) if a != axis and a not in self.varying]
         inner = self._over_known(factors, axis if axis in self.varying else None)
         inner = inner if axis in self.varying else inner[..., None]
-        return prod(rest)[..., None] * inner if rest else inner
+        return product_of(rest)[..., None] * inner if rest else inner
 
 
 class Incomplete(Complete):

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from nissl.populations.dynamic_connectome import DynamicConnectome
+    from nissl.populations._motif_atlas import MotifAtlas
 
 # Okabe and Ito's colours, told apart by nearly everybody.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 
 
-def plot_motifs(fit: DynamicConnectome, level: int = 0) -> Any:
+def plot_motifs(fit: MotifAtlas, level: int = 0) -> Any:
     """Time course over the stimuli, loadings of the animals, and the pattern sorted by community; returns the figure."""
     import matplotlib.pyplot as plt
 
@@ -22,7 +22,8 @@ def plot_motifs(fit: DynamicConnectome, level: int = 0) -> Any:
     figure, axes = plt.subplots(
         n, 3, figsize=(11, 0.9 + 2.1 * n), width_ratios=(3.2, 1.2, 1.5), layout="constrained", squeeze=False
     )
-    colour = {} if fit.stimuli_ is None else dict(zip(pd.unique(fit.stimuli_["label"]), COLOURS * 9, strict=False))
+    labels = [] if fit.stimuli_ is None else sorted(set(fit.stimuli_["label"].tolist()))
+    colour = dict(zip(labels, COLOURS * 9, strict=False))
     atlas = fit.atlas()
     for c, (course, animals, matrix) in enumerate(axes):
         _course(course, fit, c, colour, atlas.loc[c])
@@ -45,10 +46,10 @@ def plot_motifs(fit: DynamicConnectome, level: int = 0) -> Any:
     return figure
 
 
-def _course(ax: Any, fit: DynamicConnectome, c: int, colour: dict[str, str], row: pd.Series) -> None:
+def _course(ax: Any, fit: MotifAtlas, c: int, colour: dict[Any, Any], row: pd.Series) -> None:
     time = fit.time_factors_["time"].values
-    for interval in [] if fit.stimuli_ is None else fit.stimuli_.itertuples():
-        ax.axvspan(interval.start, interval.stop, color=colour[interval.label], alpha=0.3, linewidth=0)
+    for start, stop, label in [] if fit.stimuli_ is None else fit.stimuli_.to_numpy().tolist():
+        ax.axvspan(start, stop, color=colour[label], alpha=0.3, linewidth=0)
     ax.plot(time, fit.time_factors_.values[:, c], color="black", linewidth=0.9)
     ax.set(xlim=(time[0], time[-1]), ylim=(0, 1.05), yticks=(0, 1), ylabel=f"component {c}")
     ax.set_title(
@@ -56,7 +57,7 @@ def _course(ax: Any, fit: DynamicConnectome, c: int, colour: dict[str, str], row
     )
 
 
-def _matrix(ax: Any, fit: DynamicConnectome, c: int, level: int, figure: Any) -> None:
+def _matrix(ax: Any, fit: MotifAtlas, c: int, level: int, figure: Any) -> None:
     labels = fit.communities_.values[c, level]
     rank = {int(k): i for i, k in enumerate(fit.community_table(c, level)["community"])}
     pattern = fit.affinity_factors_.values[c]

@@ -10,6 +10,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from nissl.errors import InputError
+from nissl.recordings import Collection
 from nissl.recordings._traces import listed
 
 COLUMNS = ("start", "stop", "label")
@@ -19,13 +20,9 @@ def stimulus_table(source: Any, time: Float[np.ndarray, "time"], *, given: bool)
     """Stimuli as a table of start, stop (seconds) and label, from such a table or from a recording; None where `source`, not `given`
     on purpose, has none.
     """
-    if (
-        not isinstance(source, pd.DataFrame | xr.Dataset | dict)
-        and hasattr(source, "stack")
-        and hasattr(source, "values")
-    ):
-        # A collection: the protocol is common, so the first animal that has a table has the table.
-        source = next((r for r in source.values() if "stimulus_start" in r), None) if callable(source.values) else None
+    if isinstance(source, Collection):
+        # The protocol is common, so the first animal that has a table has the table.
+        source = next((r for r in source.values() if "stimulus_start" in r), None)
     if isinstance(source, xr.Dataset):
         names = [f"stimulus_{c}" for c in COLUMNS]
         if not all(n in source for n in names):
@@ -43,7 +40,7 @@ def stimulus_table(source: Any, time: Float[np.ndarray, "time"], *, given: bool)
             raise InputError(
                 f"a table of stimuli with columns {list(map(str, table.columns))}; it lacks {', '.join(lacking)}"
             )
-        table = table[list(COLUMNS)].reset_index(drop=True)
+        table = pd.DataFrame({c: table[c].to_numpy() for c in COLUMNS})
     else:
         return None
     return _checked(table, time)
@@ -51,13 +48,14 @@ def stimulus_table(source: Any, time: Float[np.ndarray, "time"], *, given: bool)
 
 def _checked(table: pd.DataFrame, time: np.ndarray) -> pd.DataFrame:
     table = table.dropna(how="all").astype({"start": float, "stop": float, "label": str})
-    backwards = ~(table["stop"] > table["start"])
+    start, stop, labels = (table[c].to_numpy() for c in COLUMNS)
+    backwards = ~(stop > start)
     if backwards.any():
-        raise InputError(f"stimuli that do not end after they begin: {listed(table['label'][backwards])}")
-    outside = (table["start"] > time[-1]) | (table["stop"] < time[0])
+        raise InputError(f"stimuli that do not end after they begin: {listed(labels[backwards])}")
+    outside = (start > time[-1]) | (stop < time[0])
     if outside.any():
         raise InputError(
-            f"stimuli outside the recording ({time[0]:.4g} to {time[-1]:.4g} s): {listed(table['label'][outside])}; are they in seconds?"
+            f"stimuli outside the recording ({time[0]:.4g} to {time[-1]:.4g} s): {listed(labels[outside])}; are they in seconds?"
         )
     return table
 
@@ -76,8 +74,8 @@ def dominant_stimulus(
     total = course.sum()
     if stimuli is None or not len(stimuli) or not total:
         return "spontaneous", 1.0
-    on = (time >= stimuli["start"].values[:, None]) & (time < stimuli["stop"].values[:, None] + tail)
-    labels = stimuli["label"].values
+    start, stop, labels = (stimuli[c].to_numpy() for c in COLUMNS)
+    on = (time >= start[:, None]) & (time < stop[:, None] + tail)
     mass = {str(label): float(course[on[labels == label].any(0)].sum() / total) for label in pd.unique(labels)}
     mass["spontaneous"] = float(course[~on.any(0)].sum() / total)
     best = max(mass, key=mass.__getitem__)

@@ -14,14 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
-from scipy.special import gammaln
-from tqdm import tqdm
 
 from nissl.errors import InputError, MissingExtraError
+from nissl.populations._block_levels import by_size, nested
 from nissl.populations._block_score import Graph, Partition, Score
-
-SWEEPS = 50  # most sweeps of single moves in a row
-STARTS = 10  # how many of the spectral partitions, best first, are descended from
+from nissl.populations._block_search import search
 
 
 @dataclass(frozen=True)
@@ -145,16 +142,16 @@ def weighted_block_model(
         found = _graph_tool(graph, kinds, weighted, refine, seed)
     elif backend == "nissl":
         most = max_blocks or max(10, int(np.sqrt(2 * graph.n)))
-        found = _search(graph, scores, min(most, graph.n), weighted, refine, rng, progress)
+        found = search(graph, scores, min(most, graph.n), weighted, refine, rng, progress)
     else:
         raise InputError(f"backend = {backend!r}; allowed: 'nissl', 'graph-tool'")
     best = max(found, key=lambda dc: scores[dc].of(found[dc]))
     names = {False: "plain", True: "degree-corrected"}
     lengths = {names[dc]: -scores[dc].of(labels) for dc, labels in found.items()}
     lengths["one block"] = min(-s.of(np.zeros(graph.n, dtype=int)) for s in scores.values())
-    final = Partition(scores[best], _by_size(found[best]))
+    final = Partition(scores[best], by_size(found[best]))
     edges, total = final.e[:-1, :-1].astype(float), final.x[:-1, :-1]
-    levels, above = _nested(final.labels, edges, rng)
+    levels, above = nested(final.labels, edges, rng)
     mean = np.divide(total, edges, out=np.full(edges.shape, np.nan), where=edges > 0)
     return BlockModel(levels, units, -final.score(), above, bool(best), lengths, edges, mean)
 
@@ -212,181 +209,6 @@ def _matrix(weights: Any) -> tuple[Float[np.ndarray, "unit unit"], np.ndarray]:
     return (matrix + matrix.T) / 2, np.arange(len(matrix)) if units is None else units
 
 
-def _by_size(labels: np.ndarray) -> np.ndarray:
-    """The same partition, the largest block first; blocks of one size by their first node."""
-    _, first, index, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
-    return np.lexsort((first, -counts)).argsort()[index]
-
-
-def _search(
-    graph: Graph,
-    scores: dict[bool, Score],
-    most: int,
-    weighted: bool,
-    refine: int,
-    rng: np.random.Generator,
-    progress: bool,
-) -> dict[bool, np.ndarray]:
-    """The best partition of each kind over all starts."""
-    starts = _spectral(graph, most, weighted, rng)
-    best: dict[bool, Partition] = {}
-    bar = tqdm(
-        total=min(STARTS, len(starts)) * len(scores), desc="blocks", disable=None if progress else True, leave=False
-    )
-    for degree_corrected, score in scores.items():
-        seen: set[bytes] = set()
-        for labels in sorted(starts, key=score.of, reverse=True)[:STARTS]:
-            partition = _settled(Partition(score, labels), rng, seen)
-            bar.update()
-            if partition and (
-                degree_corrected not in best or partition.score() > best[degree_corrected].score() + 1e-9
-            ):
-                best[degree_corrected] = partition
-    winner = max(best, key=lambda dc: best[dc].score())
-    for _ in range(refine):
-        best[winner] = _merge_split(best[winner], rng)
-    while _merge(best[winner]):
-        _moves(best[winner], rng)
-    bar.close()
-    return {dc: _by_size(partition.labels) for dc, partition in best.items()}
-
-
-def _spectral(graph: Graph, most: int, weighted: bool, rng: np.random.Generator) -> list[np.ndarray]:
-    """Partitions of 1 to `most` blocks from the eigenvectors of two matrices: what joins two nodes less what their strengths lead one
-    to expect, and, over the edges alone, the weight less the mean weight. The largest eigenvalues tell of blocks joined within,
-    the least of blocks joined between, the largest of either sign of a mixture.
-    """
-    from scipy.cluster.vq import kmeans2
-
-    strength = np.log1p(graph.weights / graph.weights[graph.edges > 0].mean()) if weighted else graph.edges
-    total = strength.sum(1)
-    matrices = [strength - np.outer(total, total) / total.sum()]
-    on_edges = graph.edges * (strength - strength[graph.edges > 0].mean())
-    if np.abs(on_edges).max() > 1e-9:
-        matrices.append(on_edges)
-    starts = [np.zeros(graph.n, dtype=int)]
-    for matrix in matrices:
-        values, vectors = np.linalg.eigh(matrix)
-        for order in (np.argsort(-values), np.argsort(values), np.argsort(-np.abs(values))):
-            for k in range(2, most + 1):
-                space = (vectors * values)[:, order[: k - 1]]
-                tries = [kmeans2(space, k, minit="++", rng=rng) for _ in range(3)]
-                spread = [((space - centres[labels]) ** 2).sum() for centres, labels in tries]
-                starts.append(tries[int(np.argmin(spread))][1])
-    return starts
-
-
-def _settled(partition: Partition, rng: np.random.Generator, seen: set[bytes] | None = None) -> Partition | None:
-    """Single moves until none helps, then the best merge, over and over. None where another start has been here before."""
-    while True:
-        _moves(partition, rng)
-        if seen is not None:
-            key = _by_size(partition.labels).tobytes()
-            if key in seen:
-                return None
-            seen.add(key)
-        if not _merge(partition):
-            return partition
-
-
-def _moves(
-    partition: Partition,
-    rng: np.random.Generator,
-    nodes: np.ndarray | None = None,
-    within: np.ndarray | None = None,
-    sweeps: int = SWEEPS,
-) -> None:
-    """Each node in a random order to the block where it adds most, until a sweep moves none; in place."""
-    nodes = np.arange(len(partition.labels)) if nodes is None else nodes
-    for _ in range(sweeps):
-        moved = False
-        for node in rng.permutation(nodes):
-            gain = partition.gains(node, within)
-            block = int(gain.argmax())
-            if gain[block] > 1e-9:
-                partition.move(node, block)
-                moved = True
-        if not moved:
-            break
-    partition.relabel(partition.labels)
-
-
-def _merge(partition: Partition) -> bool:
-    """Merge blocks, best pair first, while it helps; in place. Whether any was merged."""
-    merged = False
-    while partition.count > 1:
-        gain = partition.merges()
-        r, s = np.unravel_index(int(gain.argmax()), gain.shape)
-        if gain[r, s] <= 1e-9:
-            break
-        partition.relabel(np.where(partition.labels == s, r, partition.labels))
-        merged = True
-    return merged
-
-
-def _merge_split(partition: Partition, rng: np.random.Generator) -> Partition:
-    """One round: a random split or merge, then ten sweeps, kept where the description is shorter."""
-    labels = partition.labels.copy()
-    if partition.count > 1 and rng.random() < 0.5:
-        r, s = rng.choice(partition.count, 2, replace=False)
-        trial = Partition(partition.of, np.where(labels == s, r, labels))
-    else:
-        block = rng.integers(partition.count)
-        inside = np.flatnonzero(labels == block)
-        if len(inside) < 2:
-            return partition
-        labels[inside[rng.random(len(inside)) < 0.5]] = partition.count
-        trial = Partition(partition.of, labels)
-        halves = np.isin(np.arange(len(trial.n)), trial.labels[inside])
-        _moves(trial, rng, inside, halves, sweeps=10)
-    _moves(trial, rng, sweeps=10)
-    return trial if trial.score() > partition.score() + 1e-9 else partition
-
-
-def _nested(labels: np.ndarray, edges: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Labels of all levels up to a single block, and the description length of those above the first.
-
-    Block graphs are multigraphs with loops: e edges between two groups of blocks fall on the p pairs in C(p + e - 1, e) ways. Few
-    blocks make few partitions worth trying: they are merged from singletons, best pair first, and the best on the way is kept.
-    """
-    levels, length = [labels], 0.0
-    while len(edges) > 1:
-        groups, cost = _agglomerated(edges)
-        length += cost
-        levels.append(groups[levels[-1]])
-        member = np.eye(groups.max() + 1)[groups]
-        total = member.T @ (edges + np.diag(np.diag(edges))) @ member
-        edges = total - np.diag(np.diag(total)) / 2
-        if len(edges) == len(groups):  # nothing to merge: one block above all
-            levels.append(np.zeros_like(labels))
-            break
-    return np.stack(levels), length
-
-
-def _agglomerated(edges: np.ndarray) -> tuple[np.ndarray, float]:
-    def cost(groups: np.ndarray) -> float:
-        member = np.eye(groups.max() + 1)[groups]
-        n, k = member.sum(0), member.shape[1]
-        doubled = member.T @ (edges + np.diag(np.diag(edges))) @ member
-        e = (doubled - np.diag(np.diag(doubled)) / 2)[np.triu_indices(k)]
-        p = (np.outer(n, n) - np.diag(n * (n - 1) / 2))[np.triu_indices(k)]
-        among = (gammaln(p + e) - gammaln(e + 1) - gammaln(p)).sum()
-        pairs, m, b = k * (k + 1) / 2, edges[np.triu_indices(len(edges))].sum(), len(edges)
-        counts = gammaln(pairs + m) - gammaln(m + 1) - gammaln(pairs)
-        choose = gammaln(b) - gammaln(k) - gammaln(b - k + 1)
-        return float(among + counts + np.log(b) + choose + gammaln(b + 1) - gammaln(n + 1).sum())
-
-    groups = np.arange(len(edges))
-    best, least = groups, cost(groups)
-    while groups.max() > 0:
-        trials = [_by_size(np.where(groups == s, r, groups)) for s in range(groups.max() + 1) for r in range(s)]
-        costs = [cost(t) for t in trials]
-        groups = trials[int(np.argmin(costs))]
-        if min(costs) < least:
-            best, least = groups, min(costs)
-    return best, least
-
-
 def _graph_tool(
     graph: Graph, kinds: tuple[bool, ...], weighted: bool, refine: int, seed: int
 ) -> dict[bool, np.ndarray]:
@@ -409,5 +231,5 @@ def _graph_tool(
         state = gt.minimize_nested_blockmodel_dl(g, state_args=given)
         for _ in range(refine):
             state.multiflip_mcmc_sweep(beta=np.inf, niter=10)
-        found[degree_corrected] = _by_size(np.array(state.get_bs()[0])[: graph.n])
+        found[degree_corrected] = by_size(np.array(state.get_bs()[0])[: graph.n])
     return found

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nissl.errors import InputError, MissingExtraError
-from nissl.populations.block_model import _by_size, _matrix
+from nissl.populations._block_levels import by_size
+from nissl.populations.block_model import _matrix
 from nissl.recordings import as_traces
 
 OBJECTIVES = ("modularity", "surprise", "cpm")
@@ -70,10 +71,9 @@ def leiden(
         "cpm": (leidenalg.CPMVertexPartition, {"resolution_parameter": resolution}),
     }
     kind, options = kinds[objective]
-    found = leidenalg.find_partition(
-        graph, kind, weights=matrix[i, j].tolist(), n_iterations=n_iterations, seed=seed, **options
-    )
-    return _by_size(np.array(found.membership))
+    find: Any = leidenalg.find_partition
+    found = find(graph, kind, weights=matrix[i, j].tolist(), n_iterations=n_iterations, seed=seed, **options)
+    return by_size(np.array(found.membership))
 
 
 def correlation_communities(

@@ -125,7 +125,8 @@ def rank_curve(
         },
         index=pd.RangeIndex(1, most + 1, name="n_components"),
     )
-    good = table.index[(table["stability"] >= min_stability) & (table["gain"] >= min_gain)]
-    chosen = int(good.max()) if len(good) else 1
+    stable, gains = (table[c].to_numpy() for c in ("stability", "gain"))
+    good = np.flatnonzero((stable >= min_stability) & (gains >= min_gain))
+    chosen = int(good[-1]) + 1 if len(good) else 1
     table["chosen"] = table.index == chosen
     return RankCurve(table, chosen, models)

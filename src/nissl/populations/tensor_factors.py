@@ -11,14 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from tqdm import tqdm
 
 from nissl.errors import InputError
-from nissl.populations._cp_problems import Complete, Factors, Incomplete, Patterned, all_grams, khatri_rao, varying_axes
+from nissl.populations._cp_problems import (
+    Complete,
+    Factors,
+    Incomplete,
+    Patterned,
+    all_grams,
+    khatri_rao,
+    product_of,
+    varying_axes,
+)
 from nissl.statistics import match
 
 INNER = 3  # passes over the rows of a factor for each product with the array
@@ -165,7 +174,7 @@ def factor_similarity(a: TensorFactors, b: TensorFactors) -> float:
     >>> round(factor_similarity(one, two), 6)
     1.0
     """
-    cosines = prod(p.T @ q for p, q in zip(a.factors, b.factors, strict=True))
+    cosines = product_of(p.T @ q for p, q in zip(a.factors, b.factors, strict=True))
     return float(np.mean(match(cosines).scores))
 
 
@@ -246,7 +255,8 @@ def _singular_start(x: np.ndarray, axis: int, rank: int, spare: np.ndarray, rng:
     from sklearn.utils.extmath import randomized_svd
 
     flat = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
-    u = randomized_svd(flat, min(rank, *flat.shape), n_iter=2, random_state=int(rng.integers(2**31)))[0].T
+    svd: Any = randomized_svd
+    u = svd(flat, min(rank, *flat.shape), n_iter=2, random_state=int(rng.integers(2**31)))[0].T
     positive, negative = u.clip(min=0), (-u).clip(min=0)
     larger = (positive**2).sum(1) >= (negative**2).sum(1)
     out = spare / np.sqrt(spare.shape[1])
@@ -349,7 +359,7 @@ def _floor(dtype: np.dtype) -> float:
 def _balance(factors: Factors) -> None:
     """Give the factors of one component the same norm, in place; the model stays."""
     norms = [np.linalg.norm(f.astype(np.float64), axis=2, keepdims=True) for f in factors]
-    size = prod(norms) ** (1 / len(factors))
+    size = product_of(norms) ** (1 / len(factors))
     for f, norm in zip(factors, norms, strict=True):
         f *= (size / norm).astype(f.dtype)
 
