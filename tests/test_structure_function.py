@@ -184,6 +184,21 @@ def test_recording_of_a_known_circuit() -> None:
     assert partial.loc[("", "chemical", "auc"), "p_permuted"] <= 0.05
 
 
+def test_states_of_a_fitted_model_and_a_collection_of_animals() -> None:
+    from nissl.populations import HMMGLM
+    from nissl.recordings import homogenise
+
+    names = NAMES[:12]
+    counts = np.random.default_rng(0).poisson(0.3, size=(400, 12)).astype(float)
+    spikes = xr.DataArray(counts, dims=("time", "unit"), coords={"time": 0.01 * np.arange(400), "unit": names})
+    circuit = worm_circuit(names, inputs=3)
+    by_state = structure_function(circuit, HMMGLM(n_states=2).fit(spikes).weights_, n=3, resamples=3).table
+    assert by_state.index.get_level_values("layer").unique().tolist() == ["state 0", "state 1"]
+    worms = worm_animals(NAMES, n_animals=3, duration=60, labelled=0.9)
+    together = structure_function(worms.circuit, homogenise(worms.recordings, progress=False), n=3, resamples=3)
+    assert len(together.units) == 30
+
+
 # Functional connectivity
 
 

@@ -92,6 +92,7 @@ def test_left_and_right_lie_on_their_sides_and_the_head_is_in_front() -> None:
     assert 500 < np.ptp(table["y"].to_numpy()) < 1000  # an adult is a millimetre long
 
 
+@pytest.mark.filterwarnings("ignore:Unknown extension")
 def test_transmitters_agree_with_the_published_table() -> None:
     openpyxl = pytest.importorskip("openpyxl")
     sheet = openpyxl.load_workbook(data_file("cect", "data", "elife-95402-supp2-v1.xlsx"), read_only=True).active

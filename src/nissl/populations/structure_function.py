@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Bool, Float
+from tqdm import tqdm
 
 from nissl.errors import InputError, unknown
 from nissl.populations._functional import Measure, functional_connectivity
@@ -96,6 +97,7 @@ def structure_function(
     n: int = 200,
     resamples: int = 500,
     seed: int = 0,
+    progress: bool = True,
 ) -> StructureFunction:
     """Compare a connectome with the functional connectivity of a recording, of an atlas, or of a fitted model.
 
@@ -130,6 +132,8 @@ def structure_function(
         For the 95% intervals, in which units are resampled.
     seed
         For all three.
+    progress
+        Whether to show a bar; rewiring takes most of the time.
 
     Returns
     -------
@@ -170,6 +174,7 @@ def structure_function(
     wiring = wiring.select(shared)
     chosen = [k for k in wiring.kinds if k != "functional"] or list(wiring.kinds) if kinds is None else list(kinds)
     rows, tests = {}, {}
+    bar = tqdm(total=len(layers) * len(chosen) * n, desc="rewiring", unit="graph", disable=None if progress else True)
     for layer, matrix in layers.items():
         strength = np.abs(_square(matrix, shared))
         mark = None if marks is None else _square(marks[layer], shared).astype(bool)
@@ -185,15 +190,16 @@ def structure_function(
             )
         tests[layer] = {}
         for kind in chosen:
-            found, tests[layer][kind] = _one_kind(wiring, kind, pairs, n, resamples, seed)
+            found, tests[layer][kind] = _one_kind(wiring, kind, pairs, n, resamples, seed, bar)
             rows |= {(layer, kind, statistic): row for statistic, row in found.items()}
+    bar.close()
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(list(rows), names=["layer", "kind", "statistic"])
     return StructureFunction(table, tests, tuple(shared), wiring.name, label)
 
 
 def _one_kind(
-    wiring: Connectome, kind: str, pairs: Pairs, n: int, resamples: int, seed: int
+    wiring: Connectome, kind: str, pairs: Pairs, n: int, resamples: int, seed: int, bar: tqdm
 ) -> tuple[dict[str, dict[str, float]], dict[str, SurrogateTest]]:
     matrix = np.nan_to_num(wiring.matrix(kind).values)
     np.fill_diagonal(matrix, 0.0)
@@ -210,7 +216,7 @@ def _one_kind(
     permuted = np.array(
         [pairs.statistics(*e) for e in pairs.relabelled(matrix, permutations(len(wiring), n, seed=seed))]
     )
-    swapped = np.array([pairs.statistics(*pairs.edges(m)) for m in _rewired(matrix, n, seed)])
+    swapped = np.array([pairs.statistics(*pairs.edges(m)) for m in _rewired(matrix, n, seed, bar)])
     nulls = {
         name: against(value, chance, name=f"{kind} against {name}")
         for name, chance in zip(NULLS, (permuted, swapped), strict=True)
@@ -235,12 +241,13 @@ def _one_kind(
 
 
 def _rewired(
-    matrix: Float[np.ndarray, "target source"], n: int, seed: int, most: int = 20_000_000
+    matrix: Float[np.ndarray, "target source"], n: int, seed: int, bar: tqdm, most: int = 2_000_000
 ) -> Iterable[np.ndarray]:
     """Rewired copies, a memory's worth at a time."""
     step = max(1, most // matrix.size)
     for start in range(0, n, step):
         yield from rewired(matrix, min(step, n - start), seed=seed + 7919 * start)
+        bar.update(min(step, n - start))
 
 
 def _strongest(strength: Float[np.ndarray, "target source"], top: float) -> Bool[np.ndarray, "target source"]:
