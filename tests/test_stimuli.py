@@ -9,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from nissl.comparison import Clip, Constraint, FixedContrast, L2Ball, noise_stimuli, optimise_stimuli
-from nissl.comparison.stimuli import _blurred, laplacian_penalty
+from nissl.comparison import (
+    Clip,
+    Constraint,
+    FixedContrast,
+    L2Ball,
+    laplacian_penalty,
+    noise_stimuli,
+    optimise_stimuli,
+)
+from nissl.comparison.stimuli import _blurred
 from nissl.errors import InputError, ModelError
 
 CANVAS = (2, 6, 5)

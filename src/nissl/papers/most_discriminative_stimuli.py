@@ -10,7 +10,6 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
@@ -20,7 +19,6 @@ from nissl.comparison import DiscriminativeClustering
 from nissl.evaluation import randomised
 from nissl.papers.harness import Outcome, Paper
 from nissl.recordings.simulate import RETINA_TYPES, SIMPLE_AND_COMPLEX, CellType, Retina, retina
-from nissl.specimens import photo, photos
 
 PAPER = Paper(
     "most-discriminative-stimuli",
@@ -212,22 +210,6 @@ def _splits(seeds: Sequence[int]) -> Outcome:
     )
 
 
-@lru_cache(maxsize=4)
-def _crops(n: int, size: int, seed: int) -> Tensor:
-    """Square pieces of the photographs at many scales, as EfficientNet-Lite0 takes its pixels."""
-    rng = np.random.default_rng(seed)
-    pictures = [photo(name) for name in photos()]
-    pieces = []
-    for _ in range(n):
-        picture = pictures[rng.integers(len(pictures))]
-        side = int(rng.integers(size, min(picture.size) + 1))
-        left, top = (int(rng.integers(0, length - side + 1)) for length in picture.size)
-        pieces.append(
-            np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)))
-        )
-    return (torch.as_tensor(np.stack(pieces)).permute(0, 3, 1, 2).float() - 127) / 128
-
-
 @PAPER.claim(
     "channels of a trained network form types that restarts agree on (EfficientNet-Lite0, 60 channels of _blocks.4._bn1)",
     paper_value="not known (12 clusters in macaque V4)",
@@ -239,8 +221,8 @@ def _crops(n: int, size: int, seed: int) -> Tensor:
 )
 def _channels(seeds: Sequence[int]) -> Outcome:
     seed = seeds[0]
-    natural = _crops(300, 40, seed)
     network = nissl.load("efficientnet-lite0")
+    natural = comparison.natural_crops(network, (3, 40, 40), 300, seed=seed)
     trained = _channel_types(network, natural, seed)
     copies = [_channel_types(randomised(network, seed=seed + i), natural, seed) for i in range(2)]
     pairs = np.concatenate([_agreement(c) for c in copies])

@@ -3,6 +3,7 @@
 from nissl.comparison.cell_types._clustering import DiscriminativeClustering
 from nissl.comparison.cell_types._evaluation import assignment_confusion, cluster_responses, response_confusion
 from nissl.comparison.cell_types._geometry import Centred, Rotated, centred, receptive_field_centres
+from nissl.comparison.cell_types._natural import natural_crops
 from nissl.comparison.cell_types._objective import discriminability
 from nissl.comparison.cell_types._responses import SiteResponses
 from nissl.comparison.cell_types._typing import (
@@ -25,6 +26,7 @@ __all__ = [
     "discriminability",
     "most_discriminative_stimuli",
     "most_exciting_stimuli",
+    "natural_crops",
     "receptive_field_centres",
     "response_confusion",
     "typing_accuracy",

@@ -12,14 +12,14 @@ import torch
 import xarray as xr
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.metrics import adjusted_rand_score
-from torch import Tensor
 
+from nissl.comparison.cell_types._measured import measured, unit_margin
 from nissl.comparison.cell_types._objective import Ascent, Labels, Made, Respond, answers, make_stimuli
 from nissl.comparison.cell_types._quality import Quality, cluster_means, judge
 from nissl.comparison.cell_types._refine import Accept, Rules, refine
 from nissl.comparison.cell_types._responses import Reduce, Responses, population
 from nissl.comparison.cell_types._search import State, alternate, random_partition
-from nissl.comparison.stimuli import Constraint, L2Ball
+from nissl.comparison.constraints import Constraint, L2Ball
 from nissl.errors import InputError
 
 _FINAL_HALVINGS = 4
@@ -189,7 +189,8 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
             Shape of a stimulus, `(channel, y, x)` or `(channel, frame, y, x)`; that of the natural stimuli where None.
         natural
             Stimuli `(stimulus, *canvas)` that mean and SD of the responses are taken over, in the model's own units; where
-            None, 500 pictures of 1/f noise with unit variance.
+            None, 500 pieces of photographs for a network that sees colour (`natural_crops`), else pictures of 1/f noise with
+            unit variance.
         labels
             Clusters to start from, one a unit; a random partition where None.
 
@@ -277,8 +278,8 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         InputError
             Another number of stimuli, NaN, a unit that answers all stimuli alike.
         """
-        values, names = _measured(responses_to_stimuli, self._n_stimuli())
-        margin = _unit_margin(values)
+        values, names = measured(responses_to_stimuli, self._n_stimuli())
+        margin = unit_margin(values)
         if (tied := margin == 0).any() and len(values) > 1:
             some = [repr(n) for n in np.asarray(names)[tied]]
             raise InputError(
@@ -373,7 +374,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
                 stacklevel=3,
             )
         names, clusters = responses.names, {"cluster": np.arange(k)}
-        margin = _unit_margin(rows)
+        margin = unit_margin(rows)
         self.responses_ = xr.DataArray(rows, dims=("stimulus", "unit"), coords={"unit": names})
         self.margin_ = xr.DataArray(margin, dims="unit", coords={"unit": names}, attrs={"units": "SD"})
         assigned = np.where(margin < self.min_unit_margin, -1, labels)
@@ -475,40 +476,3 @@ def _polished(respond: Respond, state: State, ascent: Ascent, steps: int, seed: 
     value = made.objective if k > 1 else made.response.mean(1)
     rows = np.where(value[:k] >= value[k:], np.arange(k), np.arange(k) + k)
     return Made(made.stimuli[rows], made.response[rows], made.objective[rows], np.array([0, k]))
-
-
-def _measured(responses: Any, n_stimuli: int) -> tuple[np.ndarray, Any]:
-    """Responses `(stimulus, unit)`, averaged over repeats, and the names of the units."""
-    names = responses["unit"].values if isinstance(responses, xr.DataArray) and "unit" in responses.coords else None
-    if isinstance(responses, xr.DataArray):
-        if not {"stimulus", "unit"} <= set(responses.dims):
-            raise InputError(f"responses with dims {responses.dims}; they need stimulus and unit (and perhaps repeat)")
-        responses = responses.transpose(..., "stimulus", "unit").values
-    values = responses.detach().cpu().numpy() if isinstance(responses, Tensor) else np.asarray(responses)
-    values = values.astype(float)
-    if values.ndim not in (2, 3) or values.shape[-2] != n_stimuli:
-        raise InputError(
-            f"responses of shape {values.shape}; give ({n_stimuli} stimuli, units), or (repeats, {n_stimuli} stimuli, units)"
-        )
-    if np.isinf(values).any():
-        raise InputError("infinite responses")
-    if values.ndim == 3:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            values = np.nanmean(values, 0)
-    names = np.arange(values.shape[1]) if names is None else names
-    missing = np.isnan(values).any(0)
-    if missing.any():
-        some = [repr(n) for n in np.asarray(names)[missing][:8]]
-        raise InputError(
-            f"units {', '.join(some)} have no response (NaN) to some stimulus; leave them out, or measure again"
-        )
-    return values, names
-
-
-def _unit_margin(values: np.ndarray) -> np.ndarray:
-    """Best minus second best, a unit; infinite where there is one stimulus only."""
-    if len(values) == 1:
-        return np.full(values.shape[1], np.inf)
-    top = np.partition(values, -2, axis=0)
-    return top[-1] - top[-2]

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nissl.comparison.stimuli import Constraint, noise_stimuli, optimise_stimuli
+from nissl.comparison.constraints import Constraint
+from nissl.comparison.stimuli import noise_stimuli, optimise_stimuli
 
 Labels = Int[np.ndarray, "unit"]  # -1: the unit does not take part
 Respond = Callable[[Tensor], Tensor]

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nissl.comparison.cell_types._geometry import Rotated
+from nissl.comparison.cell_types._natural import natural_crops, sees_photographs
 from nissl.comparison.cell_types._objective import Respond
 from nissl.errors import InputError, ModelError
 from nissl.models import Model, check_called_once, load, run_until
@@ -140,7 +141,7 @@ def population(
     raw = _as_function(model, site, reduce)
     like = _like(model, natural)
     shape = _canvas(canvas, natural)
-    stimuli = _natural(model, natural, shape, seed).to(**like)
+    stimuli = _natural(raw, natural, shape, seed).to(**like)
     if rotations is not None:
         raw = Rotated(raw, rotations)
     _check_differentiable(raw, stimuli[:2], shape)
@@ -235,12 +236,18 @@ def _canvas(canvas: tuple[int, ...] | None, natural: Any) -> tuple[int, ...]:
     return shape
 
 
-def _natural(model: Any, natural: Any, canvas: tuple[int, ...], seed: int) -> Tensor:
+def _natural(raw: Any, natural: Any, canvas: tuple[int, ...], seed: int) -> Tensor:
     if natural is None:
         if len(canvas) < 2 or min(canvas[-2:]) < 4:
             raise InputError(
                 f"there are no natural stimuli of shape {canvas} ready; give natural=stimuli (stimulus, *canvas) as the units meet them"
             )
+        network = raw.network[0] if isinstance(raw, SiteResponses) else None
+        if network is not None and sees_photographs(network, canvas):
+            try:
+                return natural_crops(network, canvas, _N_NATURAL, seed=seed)  # type: ignore[arg-type]
+            except InputError:  # a canvas larger than the network's pictures, or a network of unknown preprocessing
+                pass
         return natural_stimuli(_N_NATURAL, canvas, norm=None, seed=seed)
     stimuli = natural if isinstance(natural, Tensor) else torch.as_tensor(np.asarray(natural, dtype=np.float32))
     if len(stimuli) < 10:

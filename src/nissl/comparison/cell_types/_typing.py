@@ -17,7 +17,7 @@ from nissl.comparison.cell_types._clustering import ascent_for
 from nissl.comparison.cell_types._objective import Ascent, Labels, answers, averaging, discriminability, make_stimuli
 from nissl.comparison.cell_types._quality import cluster_means
 from nissl.comparison.cell_types._responses import Responses, population
-from nissl.comparison.stimuli import Constraint
+from nissl.comparison.constraints import Constraint
 from nissl.errors import InputError
 
 

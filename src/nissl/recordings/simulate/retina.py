@@ -264,7 +264,7 @@ def natural_stimuli(
 
     Examples
     --------
-    >>> natural_stimuli(3, (1, 8, 8)).flatten(1).norm(dim=1).tolist()
+    >>> natural_stimuli(3, (1, 8, 8)).flatten(1).norm(dim=1).round(decimals=4).tolist()
     [4.0, 4.0, 4.0]
     """
     if n < 1 or len(canvas) < 2 or min(canvas) < 1 or min(canvas[-2:]) < 4:
