@@ -9,7 +9,7 @@ from pathlib import Path
 from timing import machine
 
 HERE = Path(__file__).parent
-SCRIPTS = ("cell_types", "gain_control", "grad_cam", "neuroformer", "record", "store", "tensor_factors")
+SCRIPTS = ("cell_types", "gain_control", "grad_cam", "neuroformer", "record", "recordings", "store", "tensor_factors")
 
 
 def run(chosen: tuple[str, ...] = SCRIPTS) -> None:

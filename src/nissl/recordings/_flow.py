@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -48,23 +49,44 @@ class LinearChain:
         self.kept: np.ndarray | None = None
 
     def push(self, x: Float[np.ndarray, "time unit"]) -> Float[np.ndarray, "row unit"]:
-        self.kept = x if self.kept is None or not len(self.kept) else np.concatenate([self.kept, x])
-        self.seen += len(x)
+        before, self.seen = self.seen, self.seen + len(x)
         ready = self.seen
         for operator in self.operators:
             ready = operator.ready(ready)
-        out = self._compute(self.done, ready)
-        self.done = max(ready, self.done)
-        self._forget()
-        return out
+        stop = max(ready, self.done)
+        # Rows that need nothing from before are made from the new stretch as it stands; for the few others it is joined to what was kept.
+        alone = self._first_row_from(before, stop)
+        out = []
+        if alone > self.done:
+            upto = self._stretches(self.done, alone)[0][1]
+            joined = (
+                x[: upto - before] if self.kept is None else np.concatenate([self.kept, x[: max(0, upto - before)]])
+            )
+            out.append(self._compute(self.done, alone, joined, self.kept_from))
+        if stop > alone:
+            out.append(self._compute(alone, stop, x, before))
+        self.done = stop
+        self._keep(x, before)
+        if len(out) == 1:
+            return out[0]
+        return np.concatenate(out) if out else np.empty((0, x.shape[1]))
+
+    def _first_row_from(self, sample: int, stop: int) -> int:
+        """The first row not yet given that needs no sample before this one; needs grow with the row, so it is found by halving."""
+        low, high = self.done, stop
+        while low < high:
+            middle = (low + high) // 2
+            if self._stretches(middle, middle + 1)[0][0] >= sample:
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
     def close(self) -> None:
         return None
 
-    def _compute(self, start: int, stop: int) -> np.ndarray:
-        assert self.kept is not None
-        if stop <= start:
-            return np.empty((0, self.kept.shape[1]))
+    def _compute(self, start: int, stop: int, samples: np.ndarray, sample: int) -> np.ndarray:
+        """Rows from samples, the first of which is number `sample`."""
         stretches = self._stretches(start, stop)
         steps: list[tuple[Operator, int, Rows]] = []
         first, last = stretches[0]
@@ -73,13 +95,12 @@ class LinearChain:
             rows = operator.rows(a, b, void)
             steps.append((operator, a, rows))
             void = rows.void
-        x = self.kept[first - self.kept_from : last - self.kept_from]
-        total = x.sum(0)  # not finite where anything in the column is missing
-        missing = ~np.isfinite(total)
+        x = samples[first - sample : last - sample]
         product = steps[0][2].matrix
         for _, _, rows in steps[1:]:
             product = rows.matrix @ product
         out = np.asarray(product @ x)
+        missing = np.isnan(out.sum(0))  # what is missing anywhere is missing in the product too
         if missing.any():
             out[:, missing] = _masked(steps, x[:, missing])
         out[void] = np.nan
@@ -92,15 +113,12 @@ class LinearChain:
             found.append(operator.needs(*found[-1]))
         return found[::-1]
 
-    def _forget(self) -> None:
-        """Samples that no later row needs."""
-        if self.done >= self.operators[-1].n_out:
-            first = self.seen
-        else:
-            first = min(self._stretches(self.done, self.done + 1)[0][0], self.seen)
-        assert self.kept is not None
-        # A copy, or the whole stretch stays in memory behind a few of its rows.
-        self.kept, self.kept_from = self.kept[max(0, first - self.kept_from) :].copy(), max(first, self.kept_from)
+    def _keep(self, x: np.ndarray, before: int) -> None:
+        """Samples that later rows need; a copy, or the whole stretch would stay in memory behind a few of its rows."""
+        finished = self.done >= self.operators[-1].n_out
+        first = self.seen if finished else min(self._stretches(self.done, self.done + 1)[0][0], self.seen)
+        old = np.empty((0, x.shape[1])) if self.kept is None else self.kept[max(0, first - self.kept_from) :]
+        self.kept, self.kept_from = np.concatenate([old, x[max(0, first - before) :]]), max(first, self.kept_from)
 
 
 def _masked(steps: list[tuple[Operator, int, Rows]], x: np.ndarray) -> np.ndarray:
@@ -183,11 +201,26 @@ def blocks(x: xr.DataArray, rows: int | None = None) -> Iterator[np.ndarray]:
     if x.dtype.kind not in "fiub":
         raise InputError(f"activity of type {x.dtype}; allowed: real numbers")
     rows = rows or block_rows(x)
-    variable = x.variable
-    for start in range(0, x.shape[0], rows):
-        part = np.asarray(variable[start : start + rows].values, dtype=np.float64)
-        if np.isinf(part.sum(0)).any() and np.isinf(part).any():
+    for part in _ahead(x.variable, rows):
+        if not np.isfinite(part.sum()) and np.isinf(part).any():
             where = np.isinf(part).any(0)
             names = x["unit"].values[where] if "unit" in x.coords else np.flatnonzero(where)
             raise InputError(f"infinite activity in {listed(names)}; mark what is missing as NaN")
         yield part
+
+
+def _ahead(x: xr.Variable, rows: int) -> Iterator[np.ndarray]:
+    """Stretches as float64; from a file, the next one is read while the present one is worked on."""
+
+    def read(start: int) -> np.ndarray:
+        return np.asarray(x[start : start + rows].values, dtype=np.float64)
+
+    starts = range(0, x.shape[0], rows)
+    if x._in_memory or not len(starts):
+        yield from map(read, starts)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        coming: Any = pool.submit(read, starts[0])
+        for after in [*starts[1:], None]:
+            now, coming = coming.result(), None if after is None else pool.submit(read, after)
+            yield now

@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from nissl.recordings._flow import Stage, block_rows, blocks, feed, finish, fused
-from nissl.recordings._statistics import CausalScore, Moments, standardised
+from nissl.recordings._statistics import CausalScore, Moments, Seen, standardised
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class Result:
 
     arrays: dict[str, tuple[tuple[str, ...], Target]]
     valid: np.ndarray
-    seen: Moments  # of activity before the steps, by column
+    seen: Seen  # of activity before the steps, by column
 
 
 def in_memory(name: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """A numpy array of NaN."""
-    return np.full(shape, np.nan, dtype=dtype)
+    """A numpy array; every row of it is going to be written."""
+    return np.empty(shape, dtype=dtype)
 
 
 def execute(plan: Plan, raw: dict[str, xr.DataArray], make: Make = in_memory) -> Result:
@@ -80,7 +80,7 @@ def execute(plan: Plan, raw: dict[str, xr.DataArray], make: Make = in_memory) ->
     """
     activity = raw["activity"]
     writer = _Writer(plan, make, kind(activity.dtype))
-    seen, scored = Moments(activity.shape[1]), Moments(activity.shape[1])
+    seen, scored = Seen(activity.shape[1]), Moments(activity.shape[1])
     chains = {name: fused(stages) for name, stages in plan.chains.items()}
 
     def put(name: str, x: np.ndarray) -> None:
@@ -101,6 +101,8 @@ def execute(plan: Plan, raw: dict[str, xr.DataArray], make: Make = in_memory) ->
     for name, processors in chains.items():
         for rest in finish(processors):
             put(name, rest)
+    short = [name for name, rows in writer.position.items() if rows != len(plan.time)]
+    assert not short, f"rows of {short} were not written"
     if plan.standardise:
         writer.again("activity", lambda x, columns: standardised(x, scored.mean[columns], scored.spread[columns]), rows)
         writer.fixed("activity_mean", scored.mean)
@@ -149,8 +151,11 @@ class _Writer:
             rows = getattr(target, "chunks", (rows,))[0]
             for start in range(0, len(self.plan.time), rows):
                 stop = min(start + rows, len(self.plan.time))
-                x = np.array(target[start:stop])
-                x[:, slots] = change(x[:, slots].astype(np.float64), columns)
+                x = np.asarray(target[start:stop])
+                if len(slots) == x.shape[1]:  # every slot is taken
+                    x = change(x.astype(np.float64), columns[np.argsort(slots)])
+                else:
+                    x[:, slots] = change(x[:, slots].astype(np.float64), columns)
                 target[start:stop] = x
 
     def fixed(self, name: str, x: np.ndarray) -> None:

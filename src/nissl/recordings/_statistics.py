@@ -60,6 +60,31 @@ class Moments:
         return np.where(self.constant, np.nan, self.sd)
 
 
+class Seen:
+    """How many samples of every unit there were, and whether it ever changed; cheaper than its moments."""
+
+    def __init__(self, n_units: int) -> None:
+        self.count = np.zeros(n_units, dtype=np.int64)
+        self._first = np.full(n_units, np.nan)
+        self.constant = np.ones(n_units, dtype=bool)
+
+    def push(self, x: Float[np.ndarray, "time unit"]) -> None:
+        """Another stretch of samples."""
+        if not len(x):
+            return
+        missing = np.isnan(x.sum(0))
+        known = np.full(x.shape[1], len(x))
+        if missing.any():
+            known[missing] = (~np.isnan(x[:, missing])).sum(0)
+        self.count += known
+        still = np.flatnonzero(self.constant)  # after the first stretch hardly any
+        if len(still):
+            part = x[:, still]
+            first = part[(~np.isnan(part)).argmax(0), np.arange(len(still))]
+            self._first[still] = np.where(np.isnan(self._first[still]), first, self._first[still])
+            self.constant[still] = ((part == self._first[still]) | np.isnan(part)).all(0)
+
+
 def standardised(x: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
     """The z-score; NaN for units that never change, since they have none."""
     x -= mean
