@@ -12,12 +12,12 @@ from scipy.optimize import minimize
 from sklearn.base import clone
 
 from nissl.errors import InputError, UnknownNameError
-from nissl.populations._gain_inputs import layer_drive
-from nissl.populations._gain_problem import spectral_abscissa
-from nissl.populations._gain_variants import Circuit
-from nissl.populations.adaptation import adaptation_effects, preference
-from nissl.populations.adaptation_fit import compare_adaptation, fit_adaptation
-from nissl.populations.gain_control import GainControl
+from nissl.populations.gain_control.effects import adaptation_effects, preference
+from nissl.populations.gain_control.estimator import GainControl
+from nissl.populations.gain_control.fitting import compare_adaptation, fit_adaptation
+from nissl.populations.gain_control.inputs import layer_drive
+from nissl.populations.gain_control.problem import spectral_abscissa
+from nissl.populations.gain_control.variants import Circuit
 from nissl.recordings.simulate.tuning import (
     adapted_recordings,
     adapted_tuning,

@@ -13,9 +13,9 @@ import torch
 import xarray as xr
 
 from nissl.papers.harness import Outcome, Paper
-from nissl.populations.adaptation import AdaptationEffects, adaptation_effects
-from nissl.populations.adaptation_fit import fit_adaptation
-from nissl.populations.gain_control import GainControl
+from nissl.populations.gain_control.effects import AdaptationEffects, adaptation_effects
+from nissl.populations.gain_control.estimator import GainControl
+from nissl.populations.gain_control.fitting import fit_adaptation
 from nissl.recordings.simulate.tuning import adapted_recordings, adapter_ensemble, orientation_ring
 from nissl.statistics import permutations
 

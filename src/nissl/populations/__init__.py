@@ -1,15 +1,20 @@
 """What is this brain doing? Models fitted to recordings, each beside a simple baseline."""
 
 from nissl.populations import attractors, rhythms
-from nissl.populations._gain_inputs import layer_drive
-from nissl.populations.adaptation import AdaptationEffects, adaptation_effects
-from nissl.populations.adaptation_fit import AdaptationFit, compare_adaptation, fit_adaptation
 from nissl.populations.affinity import differential_affinity, run_lengths, sliding_correlation
 from nissl.populations.block_model import BlockModel, description_length, weighted_block_model
 from nissl.populations.communities import correlation_communities, leiden
 from nissl.populations.decoding import decode
 from nissl.populations.dynamic_connectome import DynamicConnectome
-from nissl.populations.gain_control import GainControl
+from nissl.populations.gain_control import (
+    AdaptationEffects,
+    AdaptationFit,
+    GainControl,
+    adaptation_effects,
+    compare_adaptation,
+    fit_adaptation,
+    layer_drive,
+)
 from nissl.populations.hmm_glm import HMMGLM, StateSelection, compare_hmm_glm, lagged_correlation, select_states
 from nissl.populations.neuroformer import Neuroformer, SpikeTokenizer
 from nissl.populations.rank_choice import RankCurve, rank_curve

@@ -13,10 +13,10 @@ import xarray as xr
 from scipy.optimize import least_squares
 
 from nissl.errors import InputError, unknown
-from nissl.populations import _gain_inputs as inputs
-from nissl.populations._adaptation_models import BOUNDS, GainModel, NormalisationModel, rescaled, synaptic_curves
-from nissl.populations._ring_fit import Ring, RingFit, fit_both, fit_ring, log_errors, number_table, regressed
-from nissl.populations.adaptation import angles_of, preference
+from nissl.populations.gain_control import inputs as inputs
+from nissl.populations.gain_control.effects import angles_of, preference
+from nissl.populations.gain_control.models import BOUNDS, GainModel, NormalisationModel, rescaled, synaptic_curves
+from nissl.populations.gain_control.ring import Ring, RingFit, fit_both, fit_ring, log_errors, number_table, regressed
 
 MODELS = ("gain", "uncoupled", "normalisation", "synaptic")
 

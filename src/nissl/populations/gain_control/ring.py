@@ -12,7 +12,7 @@ from jaxtyping import Float
 from scipy.optimize import least_squares
 
 from nissl.errors import unknown
-from nissl.populations._adaptation_models import BOUNDS, GainModel, rescaled
+from nissl.populations.gain_control.models import BOUNDS, GainModel, rescaled
 from nissl.recordings.simulate.tuning import ring_weights, tuned_drive
 
 # Name: start, lower and upper bound. The recurrence stays below 1, where the ring is stable.

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nissl.errors import InputError
-from nissl.populations._gain_problem import GainProblem, decode_back, second_moment, steady_response
+from nissl.populations.gain_control.problem import GainProblem, decode_back, second_moment, steady_response
 
 Curves = Float[np.ndarray, "recording unit stimulus"]
 Contexts = Float[np.ndarray, "recording stimulus"]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 
 from nissl.errors import InputError
-from nissl.populations._gain_problem import refuse_unstable
+from nissl.populations.gain_control.problem import refuse_unstable
 
 Rates = Float[np.ndarray, "unit stimulus"]
 

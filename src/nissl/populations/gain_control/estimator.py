@@ -9,9 +9,9 @@ import xarray as xr
 from sklearn.base import BaseEstimator, clone
 
 from nissl.errors import InputError, unknown
-from nissl.populations import _gain_inputs as inputs
-from nissl.populations._gain_problem import GainProblem, decode_back, second_moment, steady_response
-from nissl.populations._gain_variants import Circuit, optimise
+from nissl.populations.gain_control import inputs as inputs
+from nissl.populations.gain_control.problem import GainProblem, decode_back, second_moment, steady_response
+from nissl.populations.gain_control.variants import Circuit, optimise
 
 
 class GainControl(BaseEstimator):

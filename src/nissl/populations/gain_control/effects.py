@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from nissl.errors import InputError
-from nissl.populations import _gain_inputs as inputs
+from nissl.populations.gain_control import inputs as inputs
 
 # A neuron on the edge of a range, but for rounding, belongs to it (degrees).
 EDGE = 1e-6
