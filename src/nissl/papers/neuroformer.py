@@ -79,19 +79,19 @@ def _shuffled_past_loss(model: Neuroformer, seed: int) -> float:
 @PAPER.claim(
     "attention shows who drives whom, with direction",
     paper_value="connectivity from attention finds the hubs and the direction of their connections (figure 2)",
-    threshold="AUC >= 0.9 and direction >= 0.9; transposed <= 0.4; untrained, and trained on time-shuffled spikes: 0.4 to 0.6, mean over 16 networks",
+    threshold="AUC >= 0.9 and direction >= 0.9; transposed <= 0.4; untrained, and trained on time-shuffled spikes: 0.4 to 0.6, mean over 16 networks and circuits",
     note="lagged and partial correlation and a GLM do as well in so simple a circuit; with a common drive that nobody recorded, see the run's note",
 )
 def _connectivity(seeds: Sequence[int]) -> Outcome:
     circuit = _circuit(seeds[0])
     maps = circuit.model.compare_connectivity()
     found = _auc(maps["attention"], circuit.edges)
-    untrained, shuffled = _uninformed(circuit, seeds[0])
+    untrained, shuffled = _uninformed(seeds[0])
     direction = _direction(maps["attention"], circuit.edges)
     control = {
         "transposed": _auc(maps["attention"].values.T, circuit.edges),
-        "untrained": untrained.mean(),
-        "time-shuffled spikes": shuffled.mean(),
+        "untrained": float(untrained.mean()),
+        "time-shuffled spikes": float(shuffled.mean()),
         **{name: _auc(maps[name], circuit.edges) for name in maps if name != "attention"},
     }
     driven = _circuit(seeds[0], n_hidden=4)
@@ -110,23 +110,21 @@ def _connectivity(seeds: Sequence[int]) -> Outcome:
     return Outcome({"AUC": found, "direction": direction}, control, holds, note)
 
 
-def _uninformed(
-    circuit: _Circuit, seed: int, n: int = 16
-) -> tuple[Float[np.ndarray, "network"], Float[np.ndarray, "network"]]:
-    """AUC of untrained networks, and of networks trained on spikes without their times.
+def _uninformed(seed: int, n: int = 16) -> tuple[Float[np.ndarray, "network"], Float[np.ndarray, "network"]]:
+    """AUC of untrained networks, and of networks trained on spikes without their times, each on a circuit of its own.
 
-    Such a map has a level for each source and little else, and true connections come from four sources alone: a single network's
-    AUC scatters widely around one half, the mean over some does not.
+    Such a map has a level for each source and little else, and true connections come from four sources alone: a single AUC
+    scatters widely around one half, the mean over some does not.
     """
     few = {**SMALL, "batch_size": 128}
     untrained, shuffled = [], []
     for i in range(seed, seed + n):
-        blank = Neuroformer(**few, steps=0, seed=i).fit(circuit.recording)
-        untrained.append(_auc(blank.connectivity(split="test"), circuit.edges))
-        trained = Neuroformer(**few, steps=50, seed=i).fit(
-            _time_shuffled(circuit.recording.isel(time=slice(0, 20_000)), i)
+        recording = spiking_hubs(200, seed=i)
+        edges = recording["adjacency"].values > 0
+        untrained.append(_auc(Neuroformer(**few, steps=0, seed=i).fit(recording).connectivity(), edges))
+        shuffled.append(
+            _auc(Neuroformer(**few, steps=50, seed=i).fit(_time_shuffled(recording, i)).connectivity(), edges)
         )
-        shuffled.append(_auc(trained.connectivity(), circuit.edges))
     return np.array(untrained), np.array(shuffled)
 
 
@@ -158,9 +156,9 @@ def _few_shot(seeds: Sequence[int]) -> Outcome:
     recording = tuned_population(600, rate=4.0, gain=0.5, seed=seeds[0])
     slow = {**SMALL, "gap": 5.0, "seed": seeds[0]}  # the latent is correlated over seconds
     models = {
-        "pretrained": Neuroformer(**slow, steps=600).fit(recording),
+        "pretrained": Neuroformer(**slow, steps=1500).fit(recording),
         "scratch": Neuroformer(**slow, steps=0).fit(recording),
-        "shifted": Neuroformer(**slow, steps=600).fit(_shifted_units(recording, seeds[0])),
+        "shifted": Neuroformer(**slow, steps=1500).fit(_shifted_units(recording, seeds[0])),
     }
     few = {name: _decoded(model, recording, 24) for name, model in models.items()}
     many = {name: _decoded(models[name], recording, 480, repeats=1) for name in ("pretrained", "scratch")}

@@ -27,11 +27,13 @@ def attention_sums(
     source: Source = "past",
     heads: Literal["mean", "max"] = "mean",
     layers: Literal["last", "rollout"] = "last",
+    relative: bool = False,
 ) -> tuple[Float[np.ndarray, "target source"], Float[np.ndarray, "target source"]]:
     """N_a, the attention from positions that predict an event of `target` to events of `source`, and N_z, how many such pairs there are.
 
     The row is the unit that is *predicted* at a position, not the unit of the event that stands there (Antoniades et al. 2024,
-    section 3.3).
+    section 3.3). With `relative`, attention is counted in units of even attention, one over the number of tokens to choose from: an
+    event that stands alone gets more attention than one of many, whatever the network knows.
     """
     _check(network, source, heads, layers)
     n = network.shape.n_units
@@ -40,6 +42,10 @@ def attention_sums(
     def add(_: np.ndarray, batch: Batch) -> None:
         found = network(batch, weights=True)
         to_past, to_current = _patterns(network, found, heads, layers)
+        if relative:
+            if network.shape.past:
+                to_past = to_past * (batch.past_real.sum(1) + 1)[:, None, None]
+            to_current = to_current * torch.arange(1, to_current.shape[1] + 1, device=to_current.device)[:, None]
         targets = _one_hot(batch.ids[:, 1:], n)
         if source in ("past", "both"):
             sources = _one_hot(torch.where(batch.past_real, batch.past_ids, n), n)

@@ -30,6 +30,7 @@ class Views(Opening):
         heads: Literal["mean", "max"] = "mean",
         layers: Literal["last", "rollout"] = "last",
         score: Literal["attention", "occlusion"] = "attention",
+        relative: bool = False,
         min_pairs: int = 20,
         split: str = "all",
         stimulus: Callback | None = None,
@@ -47,6 +48,9 @@ class Views(Opening):
             Mean or largest of the heads.
         layers
             The last layer, or attention followed through all of them (rollout, residual 0.5).
+        relative
+            Count attention in units of even attention (1 is what an event gets by chance), which takes out that an event which stands
+            alone gets more than one of many. The paper's own map, without it, is above chance even for an untrained network.
         min_pairs
             Pairs of events that a mean is taken over at least; with fewer, NaN.
 
@@ -61,7 +65,9 @@ class Views(Opening):
         """
         windows, index = self._asked(recording, split, stimulus)
         if score == "attention":
-            sums, pairs = attention_sums(self.network_, windows, index, source=source, heads=heads, layers=layers)
+            sums, pairs = attention_sums(
+                self.network_, windows, index, source=source, heads=heads, layers=layers, relative=relative
+            )
         elif score == "occlusion":
             if source != "past":
                 raise InputError(f"source={source!r}; occlusion hides events of the 'past'")
