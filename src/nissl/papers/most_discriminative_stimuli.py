@@ -166,7 +166,7 @@ def _diagonal(seeds: Sequence[int]) -> Outcome:
         )
         differences.append(_off_diagonal(confusion))
         shuffles = [
-            comparison.response_confusion(responses, cluster[rng.permutation(types[third])]).values for _ in range(200)
+            comparison.response_confusion(responses, cluster[rng.permutation(types[third])]).values for _ in range(2000)
         ]
         permuted.append(np.mean([_off_diagonal(c) for c in shuffles]))
     holds = all(largest) and min(differences) >= 1 and max(permuted) <= 0.1
@@ -222,7 +222,7 @@ def _splits(seeds: Sequence[int]) -> Outcome:
 def _channels(seeds: Sequence[int]) -> Outcome:
     seed = seeds[0]
     network = nissl.load("efficientnet-lite0")
-    natural = comparison.natural_crops(network, (3, 40, 40), 300, seed=seed)
+    natural = comparison.natural_crops(network, (3, 40, 40), 200, seed=seed)
     trained = _channel_types(network, natural, seed)
     copies = [_channel_types(randomised(network, seed=seed + i), natural, seed) for i in range(2)]
     pairs = np.concatenate([_agreement(c) for c in copies])
@@ -248,7 +248,7 @@ def _channel_types(network: nissl.models.Model, natural: Tensor, seed: int) -> D
     varying = (response.std(0) > 1e-4 * response.abs().amax(0)).nonzero().flatten()
     units = np.sort(np.random.default_rng(seed).permutation(varying.numpy())[:60]).tolist()
     clustering = DiscriminativeClustering(
-        n_clusters=10, n_restarts=3, steps=8, max_iter=8, split=False, merge=False, polish_steps=20, blur=1.0, batch_size=64, seed=seed,
+        n_clusters=10, n_restarts=3, steps=8, max_iter=6, split=False, merge=False, polish_steps=20, blur=1.0, batch_size=64, seed=seed,
         progress=False,
     )  # fmt: skip
     return clustering.fit(population, natural=natural, units=units)
