@@ -61,9 +61,9 @@ def test_blocks_and_recursion_and_logarithms_agree(time, n):
     """Blocks of time, one step after the other, and logarithms are three ways to the same numbers."""
     table, transition, initial = _random(np.random.default_rng(0), n, time=time)
     chain = scan.checked(table, transition, initial, None)
-    steps, first, _, _ = chain.scaled()
-    first = first / first.sum(-1, keepdim=True)
-    _agree(scan.in_blocks(steps, first), scan.one_by_one(steps, first))
+    emission, first, _ = chain.scaled()
+    given = (emission[1:], chain.groups.transpose(1, 2), first / first.sum(1, keepdim=True))
+    _agree(scan.blocks(*given), scan.one_by_one(*given))
     _agree(scan.smooth_scaled(chain), scan.smooth_logs(chain))
 
 

@@ -206,6 +206,24 @@ def test_the_log_posterior_never_falls(small, settings):
     assert climbed[0] > 0
 
 
+def test_conjugate_gradients_end_where_the_direct_solution_does(small, monkeypatch):
+    x = small.spikes.values[:2]
+    settings = QUICK | {
+        "n_states": 2,
+        "prior": "gaussian",
+        "self_coupling": "free",
+        "tol": 1e-8,
+        "max_iter": 60,
+        "n_restarts": 1,
+    }
+    direct = HMMGLM(**settings).fit(x)
+    monkeypatch.setattr("nissl.populations.hmm_glm.m_step._SOLVE_UP_TO", 3)
+    conjugate = HMMGLM(**settings).fit(x)
+    assert (np.diff(conjugate.history_) > -1e-6).all()
+    np.testing.assert_allclose(conjugate.weights_, direct.weights_, atol=1e-3)
+    np.testing.assert_allclose(conjugate.own_kernels_, direct.own_kernels_, atol=1e-3)
+
+
 def test_the_gaussian_prior_has_both_its_limits(small):
     """So wide that it does nothing it is no prior; so narrow that states cannot differ it is one GLM."""
     x = small.spikes.values

@@ -12,8 +12,12 @@ from torch import Tensor
 
 from nissl.errors import InputError
 
-# Above this many chains the plain recursion is as quick as blocks: its vectors are long enough.
-_MANY_CHAINS = 48
+# Blocks hold a matrix for every bin: above so many numbers the plain recursion, which holds a vector, is better.
+_BLOCKS_UP_TO = 30_000_000
+# Products of matrices are rescaled every few steps; the least probability of any step bounds what they lose in between.
+_RESCALE = 4
+# A sum below this has lost states that may matter later: then logarithms.
+_LEAST = 1e-200
 
 
 @dataclass(frozen=True)
@@ -23,27 +27,40 @@ class Chain:
     log_likelihood: Tensor  # (chain, time, state); 0 where missing or after the end
     log_transition: Tensor  # (chain or 1, state, state)
     log_initial: Tensor  # (chain or 1, state)
-    inside: Tensor  # (chain, time)
+    groups: Tensor  # (group, state, state): transition probabilities; chains of a group follow one another
+    lengths: Tensor  # (chain,)
     leading: tuple[int, ...]
     numpy: bool
 
+    @property
+    def inside(self) -> Tensor:
+        """(chain, time): before a chain's end."""
+        return torch.arange(self.log_likelihood.shape[1], device=self.lengths.device) < self.lengths[:, None]
+
     def out(self, x: Tensor) -> Any:
+        """With the leading axes, and as the kind of array, that came in."""
         x = x.reshape((*self.leading, *x.shape[1:]))
         return x.numpy() if self.numpy else x
 
-    def scaled(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Matrices of each step (chain, time - 1, state, next), the first vector, rescaled emissions, and the log scale taken out."""
+    def by_time(self, x: Tensor) -> Tensor:
+        """(time, group, state, member) of (chain, time, state): the long axis last, for arithmetic over all chains at once."""
+        return x.reshape(len(self.groups), -1, *x.shape[1:]).permute(2, 0, 3, 1).contiguous()
+
+    def by_chain(self, x: Tensor) -> Tensor:
+        """The reverse of `by_time`."""
+        length, _, states, _ = x.shape
+        return x.permute(1, 3, 0, 2).reshape(-1, length, states)
+
+    def scaled(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Emissions by time, at most one in each bin, the first vector, and the log scale (chain,) taken out."""
         top = self.log_likelihood.amax(-1, keepdim=True).nan_to_num(neginf=0.0)
-        emission = (self.log_likelihood - top).exp()
-        first = self.log_initial.exp() * emission[:, 0]
-        steps = self.log_transition.exp()[:, None] * emission[:, 1:, None]
-        if not bool(self.inside.all()):
-            steps = torch.where(
-                self.inside[:, 1:, None, None],
-                steps,
-                torch.eye(steps.shape[-1], dtype=steps.dtype, device=steps.device),
-            )
-        return steps, first, emission, top.sum((1, 2))
+        emission = self.by_time((self.log_likelihood - top).exp())
+        initial = self.log_initial.exp().expand(len(top), -1)[:, None]
+        return emission, self.by_time(initial)[0] * emission[0], top.sum((1, 2))
+
+    def at_end(self, scales: Tensor) -> Tensor:
+        """(chain,): the last bin's of (time, group, member)."""
+        return self.by_chain(scales[:, :, None])[..., 0].gather(1, self.lengths[:, None] - 1)[:, 0]
 
 
 def checked(log_likelihood: Any, log_transition: Any, log_initial: Any, lengths: Any) -> Chain:
@@ -79,17 +96,18 @@ def checked(log_likelihood: Any, log_transition: Any, log_initial: Any, lengths:
                 f"{name} of shape {tuple(x.shape)} for chains of shape {tuple(lead)}; leading axes must fit"
             ) from None
 
+    given = tuple(np.shape(log_transition)[:-2])
     transition = spread(log_transition, "log_transition", states, states)
     initial = spread(np.full(states, -np.log(states)) if log_initial is None else log_initial, "log_initial", states)
     table = table.reshape(n, length, states)
-    inside = torch.ones(n, length, dtype=torch.bool, device=device)
+    ends = torch.full((n,), length, device=device)
     if lengths is not None:
         ends = torch.as_tensor(lengths, device=device).reshape(-1)
         if ends.shape != (n,) or (ends < 1).any() or (ends > length).any():
             raise InputError(
                 f"lengths {ends.tolist()[:6]} for {n} chains of {length} bins; give one a chain, from 1 to {length}"
             )
-        inside = torch.arange(length, device=device) < ends[:, None]
+    inside = torch.arange(length, device=device) < ends[:, None]
     empty = torch.isnan(table)
     known = inside & ~empty.all(-1)
     if (empty.any(-1) & known).any() or (table == torch.inf).any():
@@ -97,124 +115,148 @@ def checked(log_likelihood: Any, log_transition: Any, log_initial: Any, lengths:
             "log likelihoods that are NaN for some states of a bin only, or infinite; a missing bin is NaN for all states"
         )
     table = torch.where(known[..., None], table, 0.0)
-    return Chain(table, transition, initial, inside, tuple(lead), is_numpy)
+    groups = transition.exp()[:: n // _groups(given, tuple(lead))] if len(transition) > 1 else transition.exp()
+    return Chain(table, transition, initial, groups, ends, tuple(lead), is_numpy)
+
+
+def _groups(given: tuple[int, ...], lead: tuple[int, ...]) -> int:
+    """How many matrices there are to chains of shape `lead`, whose later axes share one: (5, 1) for (5, 30) is 5."""
+    given = (1,) * (len(lead) - len(given)) + given
+    shared = 0
+    while shared < len(lead) and given[len(lead) - 1 - shared] == 1:
+        shared += 1
+    first = lead[: len(lead) - shared]
+    return math.prod(first) if given[: len(first)] == first else math.prod(lead)
 
 
 def smooth_scaled(chain: Chain) -> tuple[Tensor, Tensor, Tensor] | None:
     """Log marginal, gamma and summed xi with rescaled vectors; None where a state was lost to underflow."""
-    steps, first, emission, offset = chain.scaled()
-    n = len(first)
-    # Backwards is forwards on the transposed matrices in reverse: both directions in one pass.
-    both = torch.cat([steps, steps.flip(1).transpose(2, 3)])
-    done = products(both, torch.cat([first, torch.ones_like(first)]))
-    if done is None:
-        return None
-    vectors, scale = done
-    alpha, beta = vectors[:n], vectors[n:].flip(1)
-    gamma = alpha * beta
-    total = gamma.sum(-1, keepdim=True)
-    if not bool((total > 1e-250).all()):
-        return None
-    gamma = gamma / total
-    # xi_t[i, j] is alpha_t[i] A_t[i, j] beta_t+1[j] over its sum; the sum over time is one matrix product.
-    after = (steps * beta[:, 1:, None]).sum(-1)
-    weight = (alpha[:, :-1] * after).sum(-1, keepdim=True)
-    weight = torch.where(chain.inside[:, 1:, None], 1 / weight, 0.0)
-    xi = chain.log_transition.exp() * ((alpha[:, :-1] * weight).transpose(1, 2) @ (emission[:, 1:] * beta[:, 1:]))
-    return scale[:n, -1] + offset, gamma, xi
-
-
-def products(steps: Tensor, first: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Running products first @ steps[0] @ ... @ steps[t] for every t: vectors that sum to one, logs of their scale.
-
-    steps (chain, time - 1, state, state) and first (chain, state), non-negative. None where a vector vanished.
-    """
-    n, length, _, _ = steps.shape
-    scale = first.sum(-1)
-    if not bool((scale > 0).all()):
-        return None
-    plain = n >= _MANY_CHAINS or length < 32
-    found = one_by_one(steps, first / scale[:, None]) if plain else in_blocks(steps, first / scale[:, None])
+    emission, first, offset = chain.scaled()
+    p = chain.groups
+    g = len(p)
+    # The backward vector times the emission obeys the forward recursion with the transposed matrix, in reverse: both in one pass.
+    both = torch.cat([emission[1:], emission[:-1].flip(0)], 1)
+    found = recursion(both, torch.cat([p.transpose(1, 2), p]), torch.cat([first, emission[-1]]))
     if found is None:
         return None
-    vectors, scales = found
-    return vectors, scales + scale.log()[:, None]
-
-
-def one_by_one(steps: Tensor, vector: Tensor) -> tuple[Tensor, Tensor] | None:
-    n, length, states, _ = steps.shape
-    vectors = torch.empty(n, length + 1, states, dtype=steps.dtype, device=steps.device)
-    sums = torch.ones(length + 1, n, dtype=steps.dtype, device=steps.device)
-    vectors[:, 0], row = vector, vector[:, None]
-    for t in range(length):
-        row = torch.bmm(row, steps[:, t])
-        total = row.sum(-1, keepdim=True)
-        row = row / total
-        vectors[:, t + 1], sums[t + 1] = row[:, 0], total[:, 0, 0]
-    if not bool((sums > 0).all()):  # NaN after a zero fails too
+    alpha, ahead = found[0][:, :g], found[0][:, g:].flip(0)
+    beta = torch.cat([p @ ahead[1:], torch.ones_like(ahead[:1])])
+    gamma = alpha * beta
+    total = gamma.sum(2, keepdim=True)
+    if not bool((total > _LEAST).all()):
         return None
-    return vectors, sums.log().T.cumsum(1)
+    # xi_t[i, j] is alpha_t[i] P[i, j] ahead_t+1[j] over the same total; the sum over time is one matrix product.
+    inside = chain.by_time(chain.inside[..., None].to(gamma.dtype))[1:]
+    now = (alpha[:-1] * (inside / total[:-1])).permute(1, 3, 2, 0)
+    xi = p[:, None] * (now @ ahead[1:].permute(1, 3, 0, 2))
+    return chain.at_end(found[1][:, :g]) + offset, chain.by_chain(gamma / total), xi.reshape(-1, *xi.shape[2:])
 
 
-def in_blocks(steps: Tensor, vector: Tensor) -> tuple[Tensor, Tensor] | None:
-    n, length, states, _ = steps.shape
-    size = max(16, math.isqrt(length))
-    blocks = -(-length // size)
-    if blocks * size > length:
-        eye = torch.eye(states, dtype=steps.dtype, device=steps.device)
-        steps = torch.cat([steps, eye.expand(n, blocks * size - length, states, states)], 1)
-    steps = steps.reshape(n * blocks, size, states, states)
-    product = torch.empty(size, n * blocks, states, states, dtype=steps.dtype, device=steps.device)
-    sums = torch.empty(size, n * blocks, states, 1, dtype=steps.dtype, device=steps.device)
-    # Each row of a product is the filter that starts in that state, with a scale of its own.
-    row = torch.eye(states, dtype=steps.dtype, device=steps.device).expand(n * blocks, states, states)
+def filter_scaled(chain: Chain) -> Tensor | None:
+    """Log marginal (chain,) alone; None where a state was lost to underflow."""
+    emission, first, offset = chain.scaled()
+    found = recursion(emission[1:], chain.groups.transpose(1, 2), first)
+    return None if found is None else chain.at_end(found[1]) + offset
+
+
+def recursion(emission: Tensor, mixing: Tensor, first: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Vectors v_t = emission_t * (mixing @ v_t-1) from v_0 = first, rescaled to sum to one, and logs of their scale.
+
+    emission (time - 1, group, state, member), mixing (group, state, state), first (group, state, member), none negative. Gives
+    (time, group, state, member) and (time, group, member); None where a vector all but vanished.
+    """
+    length, groups, states, members = emission.shape
+    scale = first.sum(1, keepdim=True)
+    if not bool((scale > 0).all()):
+        return None
+    in_blocks = length >= 32 and length * groups * states * states * members < _BLOCKS_UP_TO
+    found = (blocks if in_blocks else one_by_one)(emission, mixing, first / scale)
+    return None if found is None else (found[0], found[1] + scale[:, 0].log())
+
+
+def one_by_one(emission: Tensor, mixing: Tensor, vector: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The recursion as it is written, one step of time after another."""
+    vectors, sums = emission.new_empty(len(emission) + 1, *vector.shape), emission.new_ones(len(emission) + 1, 1, 1, 1)
+    sums = sums.repeat(1, vector.shape[0], 1, vector.shape[2])
+    vectors[0] = vector
+    for t in range(len(emission)):
+        vector = (mixing @ vector) * emission[t]
+        sums[t + 1] = vector.sum(1, keepdim=True)
+        vector = vector / sums[t + 1]
+        vectors[t + 1] = vector
+    if not bool((sums > _LEAST).all()):  # NaN after a zero fails too
+        return None
+    return vectors, sums[:, :, 0].log().cumsum(0)
+
+
+def blocks(emission: Tensor, mixing: Tensor, vector: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The same in blocks of time: products of matrices within all blocks at once, then one vector through the blocks."""
+    length, groups, states, members = emission.shape
+    size = max(8, math.isqrt(length))
+    n = -(-length // size)
+    padded = torch.nn.functional.pad(emission, (0, 0, 0, 0, 0, 0, 0, n * size - length), value=1.0)
+    step = padded.reshape(n, size, groups, states, members).permute(1, 2, 3, 4, 0).reshape(size, groups, states, -1)
+    # product[k][:, j, i]: from state i before the block to state j after k + 1 of its steps; each i has a scale of its own.
+    product = step.new_empty(size, groups, states, states, members * n)
+    scale = step.new_empty(size, groups, states, members * n)
+    row = torch.eye(states, dtype=step.dtype, device=step.device)[None, :, :, None].expand_as(product[0])
+    logs, least = torch.zeros_like(scale[0]), step.new_ones(())
     for k in range(size):
-        row = torch.bmm(row, steps[:, k])
-        sums[k] = row.sum(-1, keepdim=True)
-        row = row / sums[k]
-        product[k] = row
-    if not bool((sums > 0).all()):
+        row = (mixing @ row.reshape(groups, states, -1)).reshape(product[0].shape) * step[k][:, :, None]
+        if k % _RESCALE == _RESCALE - 1 or k == size - 1:
+            total = row.sum(1)
+            least = torch.minimum(least, total.amin())
+            row, logs = row / total[:, None], logs + total.log()
+        product[k], scale[k] = row, logs
+    if not bool(least > _LEAST):
         return None
-    scale = sums[..., 0].log().cumsum(0)
-    top = scale.amax(-1)  # (size, n * blocks)
-    product *= (scale - top[..., None]).exp()[..., None]
-    product, top = product.reshape(size, n, blocks, states, states), top.reshape(size, n, blocks)
+    top = scale.amax(2)
+    weight = (scale - top[:, :, None]).exp().reshape(size, groups, states, members, n)
+    top = top.reshape(size, groups, members, n)
 
-    entering = torch.empty(n, blocks, states, dtype=steps.dtype, device=steps.device)
-    entered = torch.empty(n, blocks, dtype=steps.dtype, device=steps.device)
-    now, logs = vector, torch.zeros(n, dtype=steps.dtype, device=steps.device)
-    for b in range(blocks):
-        entering[:, b], entered[:, b] = now, logs
-        now = torch.bmm(now[:, None], product[-1][:, b])[:, 0]
-        total = now.sum(-1, keepdim=True)
-        now, logs = now / total, logs + total[:, 0].log() + top[-1, :, b]
-    vectors = torch.einsum("nbs,knbsr->nbkr", entering, product)
-    total = vectors.sum(-1, keepdim=True)
-    if not bool((total > 1e-250).all()):
+    entering = step.new_empty(groups, states, members, n)
+    entered = step.new_empty(groups, members, n)
+    last = product[-1].reshape(groups, states, states, members, n) * weight[-1][:, None]
+    now, logs = vector, torch.zeros_like(vector[:, 0])
+    for b in range(n):
+        entering[..., b], entered[..., b] = now, logs
+        now = (last[..., b] * now[:, None]).sum(2)
+        total = now.sum(1)
+        now, logs = now / total[:, None], logs + total.log() + top[-1, ..., b]
+    share = (weight * entering).reshape(scale.shape)
+    vectors = product[:, :, :, 0] * share[:, :, None, 0]
+    for i in range(1, states):
+        vectors.addcmul_(product[:, :, :, i], share[:, :, None, i])
+    total = vectors.sum(2)
+    if not bool((total > _LEAST).all()):
         return None
-    vectors = torch.cat([vector[:, None], (vectors / total).reshape(n, -1, states)[:, :length]], 1)
-    scales = total[..., 0].log() + top.permute(1, 2, 0) + entered[..., None]
-    return vectors, torch.cat([torch.zeros_like(scales[:, :1, 0]), scales.reshape(n, -1)[:, :length]], 1)
+    scales = total.log().reshape(top.shape) + top + entered
+    vectors = (vectors / total[:, :, None]).reshape(size, groups, states, members, n)
+    vectors = vectors.permute(4, 0, 1, 2, 3).reshape(n * size, groups, states, members)[:length]
+    scales = scales.permute(3, 0, 1, 2).reshape(n * size, groups, members)[:length]
+    return torch.cat([vector[None], vectors]), torch.cat([torch.zeros_like(scales[:1]), scales])
 
 
 def forward_logs(chain: Chain) -> Tensor:
     """Log alpha (chain, time, state), by logarithms all the way; constant after a chain's end."""
     alpha = torch.empty_like(chain.log_likelihood)
     now = alpha[:, 0] = chain.log_initial + chain.log_likelihood[:, 0]
+    inside = chain.inside
     for t in range(1, alpha.shape[1]):
         moved = (now[:, :, None] + chain.log_transition).logsumexp(1) + chain.log_likelihood[:, t]
-        now = alpha[:, t] = torch.where(chain.inside[:, t, None], moved, now)
+        now = alpha[:, t] = torch.where(inside[:, t, None], moved, now)
     return alpha
 
 
 def smooth_logs(chain: Chain) -> tuple[Tensor, Tensor, Tensor]:
     alpha = forward_logs(chain)
     beta = torch.zeros_like(alpha)
+    inside = chain.inside
     for t in range(alpha.shape[1] - 2, -1, -1):
         ahead = chain.log_transition + (chain.log_likelihood[:, t + 1] + beta[:, t + 1])[:, None]
-        beta[:, t] = torch.where(chain.inside[:, t + 1, None], ahead.logsumexp(2), beta[:, t + 1])
+        beta[:, t] = torch.where(inside[:, t + 1, None], ahead.logsumexp(2), beta[:, t + 1])
     log_marginal = alpha[:, -1].logsumexp(-1)
     gamma = (alpha + beta - log_marginal[:, None, None]).exp()
     ahead = (chain.log_likelihood + beta)[:, 1:, None] + chain.log_transition[:, None]
     xi = (alpha[:, :-1, :, None] + ahead - log_marginal[:, None, None, None]).exp()
-    return log_marginal, gamma, torch.where(chain.inside[:, 1:, None, None], xi, 0.0).sum(1)
+    return log_marginal, gamma, torch.where(inside[:, 1:, None, None], xi, 0.0).sum(1)

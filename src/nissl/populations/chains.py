@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 
 from nissl.errors import InputError
-from nissl.populations._chain_scan import checked, forward_logs, products, smooth_logs, smooth_scaled
+from nissl.populations._chain_scan import checked, filter_scaled, forward_logs, smooth_logs, smooth_scaled
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,8 @@ def log_marginal(
     -0.6931
     """
     chain = checked(log_likelihood, log_transition, log_initial, lengths)
-    steps, first, _, offset = chain.scaled()
-    done = products(steps, first)
-    if done is None:
-        alpha = forward_logs(chain)
-        return chain.out(alpha[:, -1].logsumexp(-1))
-    return chain.out(done[1][:, -1] + offset)
+    found = filter_scaled(chain)
+    return chain.out(forward_logs(chain)[:, -1].logsumexp(-1) if found is None else found)
 
 
 def viterbi(
@@ -147,9 +143,10 @@ def viterbi(
     best = chain.log_initial + chain.log_likelihood[:, 0]
     came_from = torch.empty(n, length, states, dtype=torch.int64, device=best.device)
     itself = torch.arange(states, device=best.device)
+    inside_at = chain.inside
     for t in range(1, length):
         value, source = (best[:, :, None] + chain.log_transition).max(1)
-        inside = chain.inside[:, t, None]
+        inside = inside_at[:, t, None]
         best = torch.where(inside, value + chain.log_likelihood[:, t], best)
         came_from[:, t] = torch.where(inside, source, itself)
     joint, state = best.max(-1)
@@ -203,11 +200,12 @@ def sample_posterior(
     path[..., -1] = state
     to_state = chain.log_transition.expand(chains, states, states).transpose(1, 2)  # [chain, next, now]
     each = torch.arange(chains, device=alpha.device)
+    inside = chain.inside
     for t in range(length - 2, -1, -1):
         drawn = (alpha[:, t] + to_state[each, state] + noise[:, t]).argmax(-1)
-        state = torch.where(chain.inside[:, t + 1], drawn, state)
+        state = torch.where(inside[:, t + 1], drawn, state)
         path[..., t] = state
-    path = torch.where(chain.inside, path, -1).reshape(n, *chain.leading, length)
+    path = torch.where(inside, path, -1).reshape(n, *chain.leading, length)
     return path.numpy() if chain.numpy else path
 
 

@@ -7,7 +7,7 @@ them rather than in turns. Steps are halved where they do not climb, so that the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from nissl.populations.hmm_glm.emissions import slope, terms
 from nissl.populations.hmm_glm.layout import Layout
 
 _HALVINGS = 12
+# Up to so many free numbers a target the scoring step is solved directly; above, by conjugate gradients that never form a curvature matrix.
+_SOLVE_UP_TO = 300
+_CONJUGATE_STEPS = 25
 _VARIANCE_FLOOR = 1e-6
 
 
@@ -124,10 +127,15 @@ def fisher_step(
     theta, by_row, gain
         The new parameters, the log likelihood of each row under them, and by how much each target climbed (restart, unit).
     """
-    now = pass_over(design, theta, layout, gamma=gamma, variance=variance, order=2)
+    direct = layout.precision.shape[0] <= _SOLVE_UP_TO
+    now = pass_over(design, theta, layout, gamma=gamma, variance=variance, order=2 if direct else 1)
     assert now.value is not None
     start = now.value + layout.log_prior(theta)
-    step = layout.spread(_direction(now, theta, layout))
+    up = _slope(now, theta, layout)
+    if direct:
+        step = layout.spread(_direction(now, up, layout))
+    else:
+        step = layout.spread(_conjugate_direction(design, theta, up, layout, gamma, variance))
     return climb(design, theta, step, start, now.by_row, layout, gamma, variance)
 
 
@@ -158,14 +166,18 @@ def climb(
     return new, pass_over(design, new, layout, variance=variance).by_row, torch.where(worse, 0.0, gain)
 
 
-def _direction(now: Pass, theta: Tensor, layout: Layout) -> Tensor:
-    """(restart, unit, free): the scoring step, from the curvature of likelihood and prior."""
+def _slope(now: Pass, theta: Tensor, layout: Layout) -> Tensor:
+    """(restart, unit, free): the gradient of the expected log posterior."""
     assert now.gradient is not None
-    assert now.curvature is not None
     up = torch.einsum("rsnd,sdv->rnv", now.gradient, layout.select) - layout.free(theta) @ layout.precision
+    return torch.where(layout.fixed, 0.0, up)
+
+
+def _direction(now: Pass, up: Tensor, layout: Layout) -> Tensor:
+    """(restart, unit, free): the scoring step, from the curvature of likelihood and prior."""
+    assert now.curvature is not None
     half = torch.einsum("rsnde,sev->rsndv", now.curvature, layout.select)
     curvature = torch.einsum("sdv,rsndw->rnvw", layout.select, half) + layout.precision
-    up = torch.where(layout.fixed, 0.0, up)
     apart = layout.fixed[:, :, None] | layout.fixed[:, None, :]
     curvature = torch.where(apart, 0.0, curvature)
     # A touch of the mean curvature keeps states without data, and columns that say the same, solvable; it changes no optimum.
@@ -175,6 +187,47 @@ def _direction(now: Pass, theta: Tensor, layout: Layout) -> Tensor:
     if bool(failed.any()):
         return torch.linalg.lstsq(curvature, up[..., None]).solution[..., 0]
     return torch.cholesky_solve(up[..., None], factor)[..., 0]
+
+
+def _conjugate_direction(
+    design: Design, theta: Tensor, up: Tensor, layout: Layout, gamma: Tensor, variance: Tensor | None
+) -> Tensor:
+    """The same step for many units, by conjugate gradients: each of their steps costs two passes over the data, for all targets at once."""
+    spread = None if variance is None else variance[..., None]
+    bent: list[tuple[slice, Tensor]] = []
+    for rows in design.chunks(theta[..., 0].numel()):
+        part = terms(design.counts[:, rows], design.predictor(theta, rows), layout.observations, layout.link, spread)
+        assert part.curvature is not None
+        weight = part.curvature * gamma[:, :, None, rows]
+        bent.append((rows, weight if design.known is None else weight * design.known[:, rows]))
+
+    def times(v: Tensor) -> Tensor:
+        there = layout.spread(v)
+        out = torch.zeros_like(theta)
+        for rows, weight in bent:
+            out += _against_columns(design, weight * design.predictor(there, rows), rows)
+        product = torch.einsum("rsnd,sdv->rnv", out, layout.select) + v @ layout.precision + 1e-6 * v
+        return torch.where(layout.fixed, 0.0, product)
+
+    squared = replace(design, columns=design.columns**2, own=None if design.own is None else design.own**2)
+    diagonal = torch.zeros_like(theta)
+    for rows, weight in bent:
+        diagonal += _against_columns(squared, weight, rows)
+    scale = torch.einsum("rsnd,sdv->rnv", diagonal, layout.select) + layout.precision.diagonal() + 1e-6
+    step, left = torch.zeros_like(up), up
+    toward = scaled = left / scale
+    size = (left * scaled).sum(-1, keepdim=True)
+    goal = 1e-4 * size
+    for _ in range(_CONJUGATE_STEPS):
+        ahead = times(toward)
+        length = size / (toward * ahead).sum(-1, keepdim=True).clamp(min=1e-300)
+        step, left = step + length * toward, left - length * ahead
+        scaled = left / scale
+        before, size = size, (left * scaled).sum(-1, keepdim=True)
+        if bool((size <= goal).all()):
+            break
+        toward = scaled + size / before.clamp(min=1e-300) * toward
+    return step
 
 
 def residual_variance(design: Design, theta: Tensor, gamma: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ def simulate_switching_glm(
     connected: float = 0.2,
     changed: float = 0.1,
     concentration: float | None = None,
+    self_coupling: bool = False,
     strength: tuple[float, float] = (0.75, 5.25),
     bias: tuple[float, float] = (-0.05, 0.05),
     stay: float = 0.98,
@@ -72,7 +73,7 @@ def simulate_switching_glm(
 
     A hidden Markov chain picks the coupling of each bin. All states share a scaffold of excitatory and inhibitory connections;
     each state redraws the kind of some of them, and has strengths of its own. Counts are Poisson with mean
-    link(bias + sum over sources of weight times filtered past counts). No unit is coupled to itself.
+    link(bias + sum over sources of weight times filtered past counts).
 
     Parameters
     ----------
@@ -92,6 +93,8 @@ def simulate_switching_glm(
         Where given, each pair has a prior over kinds of its own, from a Dirichlet distribution with mean (connected/2, 1 - connected,
         connected/2) and this concentration, from which each state draws its kind; `changed` is not used then, and the scaffold is the
         prior's most probable kind.
+    self_coupling
+        Whether units are coupled to themselves as to the others.
     strength, bias
         Range of the uniform strengths of the connections, for each state, and of the biases, shared by the states.
     stay
@@ -134,7 +137,7 @@ def simulate_switching_glm(
     if link not in LINKS:
         raise unknown("link", link, LINKS)
     rng = np.random.default_rng(seed)
-    scaffold, kinds = _couplings(n_units, n_states, connected, changed, concentration, rng)
+    scaffold, kinds = _couplings(n_units, n_states, connected, changed, concentration, self_coupling, rng)
     weights = kinds * rng.uniform(*strength, size=kinds.shape)
     biases = rng.uniform(*bias, size=n_units)
     epoch = None if epoch_bins is None else _epochs(n_trials, n_bins, epoch_bins, n_states, rng)
@@ -212,10 +215,16 @@ def _check_shares(**shares: float) -> None:
 
 
 def _couplings(
-    n: int, states: int, connected: float, changed: float, concentration: float | None, rng: np.random.Generator
+    n: int,
+    states: int,
+    connected: float,
+    changed: float,
+    concentration: float | None,
+    diagonal: bool,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kinds of connection (-1, 0, 1): the scaffold (target, source), and each state's (state, target, source)."""
-    pairs = ~np.eye(n, dtype=bool)
+    pairs = np.ones((n, n), dtype=bool) if diagonal else ~np.eye(n, dtype=bool)
     shares = np.array([connected / 2, 1 - connected, connected / 2])
     if concentration is None:
         count = round(connected * pairs.sum())
