@@ -9,7 +9,17 @@ from pathlib import Path
 from timing import machine
 
 HERE = Path(__file__).parent
-SCRIPTS = ("cell_types", "gain_control", "grad_cam", "neuroformer", "record", "recordings", "store", "tensor_factors")
+SCRIPTS = (
+    "cell_types",
+    "gain_control",
+    "grad_cam",
+    "neuroformer",
+    "record",
+    "recordings",
+    "store",
+    "tensor_factors",
+    "hmm_glm",
+)
 
 
 def run(chosen: tuple[str, ...] = SCRIPTS) -> None:
