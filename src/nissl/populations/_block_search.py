@@ -66,6 +66,8 @@ def _spectral(graph: Graph, most: int, weighted: bool, rng: np.random.Generator)
         for order in (np.argsort(-values), np.argsort(values), np.argsort(-np.abs(values))):
             for k in range(2, most + 1):
                 space = (vectors * values)[:, order[: k - 1]]
+                if len(np.unique(space.round(9), axis=0)) < k:
+                    break  # nodes that look alike cannot be told apart any further
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # an empty cluster is one block fewer to start from
                     tries = [kmeans2(space, k, minit="++", rng=rng) for _ in range(3)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -252,16 +253,30 @@ def _singular_start(x: np.ndarray, axis: int, rank: int, spare: np.ndarray, rng:
     """The larger of the positive and the negative part of each leading singular vector (Boutsidis and Gallopoulos 2008),
     zeros filled a little; components beyond the axis' length are random.
     """
-    from sklearn.utils.extmath import randomized_svd
-
-    flat = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
-    svd: Any = randomized_svd
-    u = svd(flat, min(rank, *flat.shape), n_iter=2, random_state=int(rng.integers(2**31)))[0].T
+    u = _leading_vectors(x, axis, rank, rng)
     positive, negative = u.clip(min=0), (-u).clip(min=0)
     larger = (positive**2).sum(1) >= (negative**2).sum(1)
     out = spare / np.sqrt(spare.shape[1])
     out[: len(u)] = np.where(larger[:, None], positive, negative) + 0.01 * out[: len(u)]
     return out
+
+
+def _leading_vectors(x: np.ndarray, axis: int, rank: int, rng: np.random.Generator, most: int = 1000) -> np.ndarray:
+    """Left singular vectors (vector, place) of the array flattened onto one axis."""
+    n, before = x.shape[axis], prod(x.shape[:axis])
+    if n > most:
+        from sklearn.utils.extmath import randomized_svd
+
+        svd: Any = randomized_svd
+        flat = np.moveaxis(x, axis, 0).reshape(n, -1)
+        return svd(flat, min(rank, *flat.shape), n_iter=2, random_state=int(rng.integers(2**31)))[0].T
+    # A short axis: eigenvectors of the products of its places, summed in blocks, so that no second array is made.
+    parts, gram = x.reshape(before, n, -1), np.zeros((n, n))
+    rows = max(1, 2**20 // parts[0].size)
+    for i in range(0, before, rows):
+        block = parts[i : i + rows]
+        gram += np.tensordot(block, block, axes=([0, 2], [0, 2]))
+    return np.linalg.eigh(gram)[1][:, ::-1][:, :rank].T
 
 
 def _descend(problem: Complete, factors: Factors, tol: float, max_sweeps: int) -> list[TensorFactors]:
