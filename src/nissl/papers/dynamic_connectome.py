@@ -233,7 +233,7 @@ def _blocks_found(seeds: Sequence[int]) -> Outcome:
         least,
         chance,
         bool(holds and max(control["blocks when shuffled"]) <= 5),
-        "least over graphs, means for the controls; where strong weights lie within blocks Leiden does as well or nearly; LFR graphs with "
+        "least over graphs, means for the controls; where strong weights lie within blocks Leiden does nearly as well, and better on LFR-like graphs, whose weights follow the degrees; those with "
         "half of the edges and 30% of the strength outside: "
         + ", ".join(f"{k} {np.mean(v):.2f}" for k, v in lfr.items()),
     )
