@@ -34,7 +34,12 @@ def _stimuli(figure: Any, found: DiscriminativeClustering, rows: int, across: in
         axis.axis("off")
     for c, axis in enumerate(axes[: found.n_clusters_]):
         _one(axis, found.stimuli_.values[c], scale)
-        axis.set_title(f"{c}: {sizes[c]} units", fontsize=8)
+        margin = float(found.held_out_margin_[c])
+        # On its own members every cluster looks good; what counts is what held-out members do.
+        told = f"held out {margin:+.1f} SD" if np.isfinite(margin) else "not held out"
+        axis.set_title(
+            f"{c}: {sizes[c]} units\n{told}", fontsize=8, color="0.1" if margin >= found.min_margin else "#b2182b"
+        )
 
 
 def _one(axis: Any, stimulus: np.ndarray, scale: float) -> None:
@@ -57,7 +62,7 @@ def _confusion(figure: Any, axis: Any, found: DiscriminativeClustering) -> None:
     values = found.confusion_.values
     top = float(np.abs(values).max()) or 1.0
     image = axis.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top)
-    axis.set(xlabel="cluster", ylabel="stimulus of cluster", title="Response of each cluster")
+    axis.set(xlabel="cluster", ylabel="stimulus of cluster", title="Response of each cluster (members of the fit)")
     ticks = np.arange(len(values)) if len(values) <= 12 else np.arange(0, len(values), 5)
     axis.set_xticks(ticks)
     axis.set_yticks(ticks)
