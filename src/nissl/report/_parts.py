@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from nissl import populations, recordings
 from nissl.errors import InputError, NisslError
 from nissl.populations import HMMGLM, DynamicConnectome, functional_connectivity
+from nissl.populations.dynamics import dynamics_report
 from nissl.recordings import worm
 from nissl.report.survey import Decoding, Factors, States, Wiring
 from nissl.statistics import against, circular_shifts
@@ -117,8 +118,21 @@ def factors(data: xr.Dataset, x: xr.DataArray, shown: xr.DataArray, spikes: bool
 
 def rhythms(data: xr.Dataset, x: xr.DataArray, shown: xr.DataArray, spikes: bool, seed: int) -> pd.DataFrame:
     """Sparsity, synchrony, nested rhythms and sequences, each beside its surrogates."""
-    few = shown.sel(unit=x["unit"].values)
-    return populations.rhythms.dynamics_report(few.to_dataset(name="spikes" if spikes else "activity"), seed=seed)
+    names = x["unit"].values
+    if spikes and "spike_time" in data:
+        return dynamics_report(_spikes_of(data, names), seed=seed)
+    return dynamics_report(shown.sel(unit=names).to_dataset(name="spikes" if spikes else "activity"), seed=seed)
+
+
+def _spikes_of(data: xr.Dataset, names: np.ndarray) -> xr.Dataset:
+    """The spike times of some units, and what else belongs to the recording as a whole."""
+    place = {str(name): i for i, name in enumerate(names)}
+    index = np.array([place.get(str(unit), -1) for unit in data["unit"].values])[data["spike_unit"].values]
+    others = [v for v in ("lfp", "event_start", "event_stop") if v in data]
+    kept = data[others].drop_vars("unit", errors="ignore").assign_coords(unit=names)
+    return kept.assign(
+        spike_time=("spike", data["spike_time"].values[index >= 0]), spike_unit=("spike", index[index >= 0])
+    )
 
 
 def wiring(data: xr.Dataset, x: xr.DataArray, shown: xr.DataArray, spikes: bool, seed: int) -> Wiring:

@@ -253,5 +253,5 @@ def _curve(values: np.ndarray, top: float, height: float) -> str:
 
 def _svg(parts: Sequence[str], height: float, label: str, width: float = WIDTH) -> Markup:
     return Markup(  # noqa: S704 - every name in `parts` was escaped where it was put in
-        f'<svg viewBox="0 -4 {width} {height + 8:.0f}" role="img" aria-label="{escape(label)}" class="chart">{"".join(parts)}</svg>'
+        f'<svg viewBox="0 -4 {width} {height + 8:.0f}" role="img" aria-label="{escape(label)}" class="chart" style="max-width:{width}px">{"".join(parts)}</svg>'
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from scipy.cluster.hierarchy import leaves_list, linkage
 
@@ -32,6 +33,7 @@ def render(survey: Survey) -> str:
         missing=_missing(survey),
         states=None if isinstance(survey.states, Refused) else _states(survey, survey.states),
         factors=None if isinstance(survey.factors, Refused) else _factors(survey, survey.factors),
+        rhythms=None if isinstance(survey.rhythms, Refused) else _rhythms(survey.rhythms),
         wiring=None if isinstance(survey.wiring, Refused) else _wiring(survey.wiring),
         seconds=sum(survey.seconds.values()),
     )
@@ -62,7 +64,9 @@ def _missing(s: Survey) -> Markup | None:
     if worst.empty:
         return None
     shares = {str(row.unit)[:14]: float(row.missing) for row in worst.itertuples()}  # type: ignore[attr-defined]
-    return charts.bars(shares, label="Share of samples missing, the worst units", words="{:.1%}")
+    return charts.bars(
+        shares, label="Share of samples missing, the worst units", limit=max(shares.values()), words="{:.1%}"
+    )
 
 
 def _states(s: Survey, part: States) -> dict[str, Any]:
@@ -106,6 +110,15 @@ def _factors(s: Survey, part: Factors) -> dict[str, Any]:
         "cards": cards,
         "baseline": len(np.unique(part.baseline)),
     }
+
+
+def _rhythms(table: pd.DataFrame) -> dict[str, Any]:
+    """What was measured, a row each, and why the rest was not."""
+    had = table["effect"].notna().to_numpy()
+    reasons = [
+        (str(r["measure"]), str(r["note"]).removeprefix("not measured: ")) for r in table.loc[~had].to_dict("records")
+    ]
+    return {"rows": table.loc[had].to_dict("records"), "absent": reasons, "band": table.attrs.get("band")}
 
 
 def _wiring(part: Wiring) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def _analysed(shown: xr.DataArray, spikes: bool, most_units: int, most_samples: 
         return few
     coarse = few.coarsen(time=group, boundary="trim")
     # A stretch with a sample missing has no sum; its mean is over what there is.
-    return coarse.sum(skipna=False) if spikes else coarse.mean()
+    return coarse.reduce(np.sum) if spikes else coarse.mean()
 
 
 def _missing(shown: xr.DataArray) -> pd.DataFrame:
