@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -180,8 +181,8 @@ def _scaffold(seeds: Sequence[int]) -> Outcome:
     "one-hot needs a good start: from scratch it merges states",
     paper_value="not in the paper; reference runs 0.62 to 0.85 from scratch, 0.92 to 0.96 from a Gaussian fit",
     threshold="accuracy of a single start from scratch lower by >= 0.1 on average",
-    seeds=3,
-    note="one start a fit, three a data set: the best of several starts hides how often one fails",
+    seeds=6,
+    note="one start a fit, three a data set: the best of several starts hides how often one fails. How often it does depends on the data: the gap is 0.06 to 0.23 over seeds",
 )
 def _needs_a_start(seeds: Sequence[int]) -> Outcome:
     accuracy: dict[str, list[float]] = {"gaussian": [], "scratch": []}
@@ -190,7 +191,9 @@ def _needs_a_start(seeds: Sequence[int]) -> Outcome:
         for start, found in accuracy.items():
             for i in range(3):
                 settings = {**COMMON, **MODELS["one-hot"], "n_restarts": 1, "start": start, "seed": seed + i}
-                model = HMMGLM(**settings).fit(data.spikes[TRAIN])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # a state that dies here is what is counted
+                    model = HMMGLM(**settings).fit(data.spikes[TRAIN])
                 found.append(label_accuracy(model.predict(data.spikes[TEST]), data.state[TEST]))
     warm, scratch = (float(np.mean(accuracy[start])) for start in ("gaussian", "scratch"))
     return Outcome(
