@@ -55,8 +55,12 @@ class StateSelection:
             label="held out",
         )
         out = ~table["eligible"].to_numpy(bool)
-        ax.plot(table.index[out], best[out], "o", mfc="white", mec="0.35", ms=7, label="a state died or is rare")
-        ax.plot([self.chosen], [best[self.chosen]], "o", color="#0072b2", ms=9, label=f"chosen: {self.chosen}")
+        ax.plot(
+            table.index[out], best[out], "o", mfc="white", mec="0.35", ms=7, zorder=5, label="a state died or is rare"
+        )
+        ax.plot(
+            [self.chosen], [best[self.chosen]], "o", color="#0072b2", ms=9, zorder=6, label=f"chosen: {self.chosen}"
+        )
         ax.set_xticks(table.index)
         ax.set_xlabel("number of states")
         ax.set_ylabel("log likelihood (nats a spike)")
