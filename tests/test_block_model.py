@@ -13,8 +13,8 @@ from sklearn.metrics import normalized_mutual_info_score as nmi
 
 from nissl.errors import InputError, MissingExtraError
 from nissl.populations import correlation_communities, description_length, leiden, weighted_block_model
-from nissl.populations._block_score import Graph, Partition, Score
-from nissl.populations._integer_partitions import LogPartitions, _approximate, _table
+from nissl.populations.communities.integer_partitions import LogPartitions, _approximate, _table
+from nissl.populations.communities.score import Graph, Partition, Score
 from nissl.recordings import simulate
 
 

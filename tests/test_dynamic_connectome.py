@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from nissl.errors import InputError, UnknownNameError
 from nissl.populations import DynamicConnectome, differential_affinity, run_lengths, sliding_correlation
-from nissl.populations._slopes import slopes
+from nissl.populations.motifs.slopes import slopes
 from nissl.recordings import Collection, as_traces, simulate
 from nissl.statistics import match
 
@@ -91,7 +91,7 @@ def test_ceiling_is_a_quantile_of_the_positive_values():
 
 
 def test_blocks_of_pairs_do_not_matter(monkeypatch):
-    import nissl.populations.affinity as room
+    import nissl.populations.motifs.affinity as room
 
     x = traces(np.random.default_rng(0).normal(size=(2, 50, 9)).cumsum(1), 4.0)
     whole, windows = differential_affinity(x), sliding_correlation(x, window=3.0)

@@ -350,7 +350,8 @@ def test_the_pipeline_by_hand_is_the_same() -> None:
     normalise=st.sampled_from(["standard", "causal", None]), kind=st.sampled_from(["linear", "quadratic", "cubic"]), dt=st.sampled_from([0.04, 1 / 3, 0.9]),
 )  # fmt: skip
 def test_the_stretches_do_not_matter(block: int, seed: int, smooth: str, normalise: str, kind: str, dt: float) -> None:
-    from nissl.recordings import _flow, _plan
+    from nissl.recordings._homogenising import flow as _flow
+    from nissl.recordings._homogenising import plan as _plan
 
     rng = np.random.default_rng(seed)
     x, clock = rng.normal(size=(200, 3)), np.cumsum(rng.uniform(0.05, 0.15, 200))
@@ -371,7 +372,7 @@ def test_the_stretches_do_not_matter(block: int, seed: int, smooth: str, normali
 def test_a_file_chunked_along_time_is_turned_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import h5py
 
-    from nissl.recordings import _flow
+    from nissl.recordings._homogenising import flow as _flow
 
     x = RNG.normal(size=(500, 12)).astype(np.float32)
     with h5py.File(tmp_path / "along.h5", "w") as file:

@@ -146,7 +146,7 @@ def test_nothing_is_overwritten_unasked_and_nothing_half_written_is_left(
     (tmp_path / "folder.zarr" / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match="no zarr store; nothing in it was touched"):
         recordings.save(whole(), tmp_path / "folder.zarr", overwrite=True)
-    from nissl.recordings import _zarr_store
+    from nissl.recordings._files import zarr_store as _zarr_store
 
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")

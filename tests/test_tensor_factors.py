@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nissl.errors import InputError
 from nissl.populations import factor_similarity, nonnegative_cp, rank_curve
-from nissl.populations._cp_problems import Complete, Patterned, all_grams, khatri_rao, varying_axes
+from nissl.populations.motifs._cp_problems import Complete, Patterned, all_grams, khatri_rao, varying_axes
 from nissl.statistics import match
 
 
@@ -117,7 +117,7 @@ def test_missing_entries_are_filled_in(kind):
 
 
 def test_both_ways_of_missing_have_one_least():
-    import nissl.populations.tensor_factors as room
+    import nissl.populations.motifs.tensor_factors as room
 
     rng = np.random.default_rng(1)
     x = outer(sparse_factors((30, 6, 20), 3, seed=4)) + 0.05 * rng.random((30, 6, 20))

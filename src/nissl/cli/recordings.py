@@ -129,10 +129,10 @@ def homogenise(
 ) -> None:  # fmt: skip
     """Put recordings on one clock, in one order of neurons, on one scale; what is missing stays missing."""
     with quiet(as_json), told(as_json) as said:
-        from nissl.recordings._homogenise import homogenise as run
-        from nissl.recordings._homogenise import zarr_path
-        from nissl.recordings._open import opened, requested
-        from nissl.recordings._save import refuse_existing
+        from nissl.recordings._files.opening import opened, requested
+        from nissl.recordings._files.saving import refuse_existing
+        from nissl.recordings._homogenising.pipeline import homogenise as run
+        from nissl.recordings._homogenising.pipeline import zarr_path
 
         if not (rate > 0):
             raise InputError(f"--rate {rate}; give samples a second, above 0")
@@ -180,7 +180,7 @@ def neuron_names(text: str | None) -> Any:
     """A list by its name, from a file with a name a line, or between commas."""
     if text is None:
         return None
-    from nissl.recordings._ordering import LISTS
+    from nissl.recordings._homogenising.ordering import LISTS
 
     if text in LISTS:
         return text

@@ -20,7 +20,7 @@ from nissl.populations import (
     rank_curve,
     weighted_block_model,
 )
-from nissl.populations._slopes import rescaled
+from nissl.populations.motifs.slopes import rescaled
 from nissl.recordings import simulate
 from nissl.statistics import circular_shifts, match
 
@@ -332,7 +332,7 @@ def _correlation_candidate(recording: xr.Dataset, sensory: str) -> str:
     note="each stimulus comes twice",
 )
 def _labels_right(seeds: Sequence[int]) -> Outcome:
-    from nissl.populations._stimuli import dominant_stimulus
+    from nissl.populations.motifs.stimuli import dominant_stimulus
 
     right, chance = [], []
     for seed in seeds:

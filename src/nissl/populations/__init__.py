@@ -1,11 +1,10 @@
 """What is this brain doing? Models fitted to recordings, each beside a simple baseline."""
 
 from nissl.populations import attractors, rhythms
-from nissl.populations.affinity import differential_affinity, run_lengths, sliding_correlation
-from nissl.populations.block_model import BlockModel, description_length, weighted_block_model
-from nissl.populations.communities import correlation_communities, leiden
+from nissl.populations.communities.block_model import BlockModel, description_length, weighted_block_model
+from nissl.populations.communities.leiden import correlation_communities, leiden
 from nissl.populations.decoding import decode
-from nissl.populations.dynamic_connectome import DynamicConnectome
+from nissl.populations.dynamics import dynamics_report
 from nissl.populations.gain_control import (
     AdaptationEffects,
     AdaptationFit,
@@ -16,14 +15,20 @@ from nissl.populations.gain_control import (
     layer_drive,
 )
 from nissl.populations.hmm_glm import HMMGLM, StateSelection, compare_hmm_glm, lagged_correlation, select_states
+from nissl.populations.motifs.affinity import differential_affinity, run_lengths, sliding_correlation
+from nissl.populations.motifs.dynamic_connectome import DynamicConnectome
+from nissl.populations.motifs.rank_choice import RankCurve, rank_curve
+from nissl.populations.motifs.tensor_factors import TensorFactors, factor_similarity, nonnegative_cp
 from nissl.populations.neuroformer import Neuroformer, SpikeTokenizer
-from nissl.populations.rank_choice import RankCurve, rank_curve
 from nissl.populations.replay import ReplayDecoder
 from nissl.populations.sequenceness import sequenceness
 from nissl.populations.sequences import Flexibility, RankOrder, flexibility, rank_order
 from nissl.populations.sparseness import active_fraction, hoyer, sparseness, treves_rolls, treves_rolls_sparseness
-from nissl.populations.structure_function import StructureFunction, functional_connectivity, structure_function
-from nissl.populations.tensor_factors import TensorFactors, factor_similarity, nonnegative_cp
+from nissl.populations.structure.structure_function import (
+    StructureFunction,
+    functional_connectivity,
+    structure_function,
+)
 from nissl.populations.weight_statistics import (
     WeightStatistics,
     lottery_curve,
@@ -58,6 +63,7 @@ __all__ = [
     "decode",
     "description_length",
     "differential_affinity",
+    "dynamics_report",
     "factor_similarity",
     "fit_adaptation",
     "flexibility",

@@ -9,19 +9,19 @@ from nissl.recordings import worm
 from nissl.recordings._check import check
 from nissl.recordings._clocks import bin_spikes, on_clock
 from nissl.recordings._collection import Collection
-from nissl.recordings._connectome_compare import ConnectomeComparison, compare_connectomes
-from nissl.recordings._connectome_merge import merge_connectomes
-from nissl.recordings._homogenise import homogenise, homogeniser
+from nissl.recordings._files.opening import open  # noqa: A004
+from nissl.recordings._files.saving import save
+from nissl.recordings._homogenising.normalising import DeltaF, Normalise
+from nissl.recordings._homogenising.ordering import Order
+from nissl.recordings._homogenising.pipeline import homogenise, homogeniser
+from nissl.recordings._homogenising.resampling import Resample, Residual, StartAtZero
+from nissl.recordings._homogenising.smoothing import Smooth
 from nissl.recordings._mending import mend
-from nissl.recordings._normalising import DeltaF, Normalise
 from nissl.recordings._notes import RecordingWarning, provenance
-from nissl.recordings._open import open  # noqa: A004
-from nissl.recordings._ordering import Order
-from nissl.recordings._resampling import Resample, Residual, StartAtZero
-from nissl.recordings._save import save
-from nissl.recordings._smoothing import Smooth
 from nissl.recordings._traces import as_traces
-from nissl.recordings.connectome import Connectome
+from nissl.recordings._wiring.compare import ConnectomeComparison, compare_connectomes
+from nissl.recordings._wiring.connectome import Connectome
+from nissl.recordings._wiring.merge import merge_connectomes
 
 if TYPE_CHECKING:
     from nissl.recordings import simulate

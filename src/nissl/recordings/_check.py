@@ -12,14 +12,14 @@ import pandas as pd
 import xarray as xr
 
 from nissl.errors import InputError
-from nissl.recordings._assembly import is_clock
 from nissl.recordings._collection import Collection, check_rates
-from nissl.recordings._flow import blocks
+from nissl.recordings._files.assembly import is_clock
+from nissl.recordings._homogenising.flow import blocks
+from nissl.recordings._homogenising.ordering import neuron_list
+from nissl.recordings._homogenising.statistics import Moments
 from nissl.recordings._mending import inside
 from nissl.recordings._names import is_name, match_names, suggestions
 from nissl.recordings._notes import RecordingWarning
-from nissl.recordings._ordering import neuron_list
-from nissl.recordings._statistics import Moments
 from nissl.recordings._traces import listed
 
 SCAN = 2**22  # values that are looked at without being asked to, so that opening a long recording stays quick

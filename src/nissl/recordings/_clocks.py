@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from nissl.errors import InputError, unknown
-from nissl.recordings._operators import Interpolation, segments
-from nissl.recordings._smoothing import GAP
-from nissl.recordings._step import check_choice, check_positive
+from nissl.recordings._homogenising.operators import Interpolation, segments
+from nissl.recordings._homogenising.smoothing import GAP
+from nissl.recordings._homogenising.step import check_choice, check_positive
 
 
 def bin_spikes(

@@ -59,7 +59,7 @@ class Collection(Mapping[str, xr.Dataset]):
             raise InputError(
                 f"a {type(recordings).__name__} is no recording; give a Dataset, a list or mapping of them, or a path"
             )
-        from nissl.recordings._step import recording_of
+        from nissl.recordings._homogenising.step import recording_of
 
         names: dict[str, xr.Dataset] = {}
         for i, recording in enumerate(recordings):
@@ -132,7 +132,7 @@ class Collection(Mapping[str, xr.Dataset]):
 
     def save(self, path: Any, *, overwrite: bool = False) -> Any:
         """Write every animal into one zarr folder; `recordings.open` reads it back."""
-        from nissl.recordings._save import save
+        from nissl.recordings._files.saving import save
 
         return save(self, path, overwrite=overwrite)
 

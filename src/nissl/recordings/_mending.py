@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from nissl.errors import unknown
-from nissl.recordings._assembly import is_clock
+from nissl.recordings._files.assembly import is_clock
 from nissl.recordings._names import numbered
 
 MENDS = ("duplicates", "negative", "order", "outside")

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from nissl.errors import InputError
 from nissl.recordings._collection import Collection
-from nissl.recordings.connectome import Connectome
+from nissl.recordings._wiring.connectome import Connectome
 
 STEP = 0.05  # seconds between steps of the simulation
 ADAPTATION, SLOWNESS = 1.0, 4.0  # strength of a neuron's adaptation, and its time constant in the neuron's own

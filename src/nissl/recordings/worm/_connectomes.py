@@ -14,8 +14,8 @@ import xarray as xr
 from scipy import sparse
 
 from nissl.errors import InputError
-from nissl.recordings._connectome_forms import edge_table, layers_from_edges
-from nissl.recordings.connectome import Connectome
+from nissl.recordings._wiring.connectome import Connectome
+from nissl.recordings._wiring.forms import edge_table, layers_from_edges
 from nissl.recordings.worm._atlas import opened, signal_propagation
 from nissl.recordings.worm._catalogue import Annotation, annotation, catalogue
 from nissl.recordings.worm._cect import read_cache

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from nissl.errors import InputError, unknown
-from nissl.recordings.connectome import Connectome
+from nissl.recordings._wiring.connectome import Connectome
 from nissl.recordings.worm._hub_files import hub_files
 from nissl.recordings.worm._names import canonical_neurons, clean_name
 from nissl.recordings.worm._neurons import neurons

@@ -1,0 +1,1 @@
+"""Communities of weighted graphs: a block model with description length, and Leiden beside it."""

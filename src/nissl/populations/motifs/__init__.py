@@ -1,0 +1,1 @@
+"""The dynamic connectome: affinities, non-negative factors, and the atlas of motifs."""

@@ -1,0 +1,1 @@
+"""Structure meets function: wiring beside functional connectivity, with nulls."""

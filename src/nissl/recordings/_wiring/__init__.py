@@ -1,0 +1,1 @@
+"""Connectomes: matrices of connections with names, compared and merged."""
