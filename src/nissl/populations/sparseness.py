@@ -12,7 +12,7 @@ from jaxtyping import Float
 from nissl.errors import InputError, unknown
 from nissl.recordings import as_traces
 from nissl.recordings._traces import listed
-from nissl.statistics import against, circular_shifts, gini
+from nissl.statistics import SurrogateTest, against, circular_shifts, gini
 
 Measure = Literal["treves_rolls", "hoyer", "gini", "active"]
 Kind = Literal["lifetime", "population"]
@@ -132,18 +132,9 @@ def sparseness(
     ):
         if given not in get_args(allowed):
             raise unknown(what, given, get_args(allowed))
-    traces, rates = _rates(responses, signed, variable)
-    statistic = _statistic(measure, threshold)
-    axis = 0 if kind == "lifetime" else 1
-    effect = statistic(rates, axis)
-    make = _dealt if kind == "lifetime" else _moved
-    seeds = np.random.SeedSequence(seed).generate_state(n_surrogates)
-    null = np.stack([statistic(make(rates, int(s)), axis) for s in seeds])
-    silent = ~(np.nansum(rates, axis) > 0)
-    tail: Any = "less" if measure == "active" else "greater"
-    test = against(
-        np.where(silent, np.nan, effect), np.nan_to_num(null), name=f"{kind} sparseness ({measure})", tail=tail
-    )
+    traces, rates = as_rates(responses, signed=signed, variable=variable)
+    test = sparseness_test(rates, kind, measure, threshold=threshold, n_surrogates=n_surrogates, seed=seed)
+    silent = np.isnan(test.effect)
     if kind == "lifetime" and silent.any():
         warnings.warn(f"silent units: {listed(traces['unit'].values[silent])}: NaN there", stacklevel=2)
     dim = "unit" if kind == "lifetime" else "time"
@@ -156,7 +147,34 @@ def sparseness(
     return xr.Dataset({k: (dim, np.where(silent, np.nan, v)) for k, v in fields.items()}, {dim: index}, attrs)
 
 
-def _rates(responses: Any, signed: Signed, variable: str | None) -> tuple[xr.DataArray, np.ndarray]:
+def sparseness_test(
+    rates: Float[np.ndarray, "moment unit"],
+    kind: Kind,
+    measure: Measure,
+    *,
+    threshold: float = 0.0,
+    n_surrogates: int,
+    seed: int,
+) -> SurrogateTest:
+    """Sparseness of each unit or moment of checked rates, against its surrogates; the effect of silent ones is NaN."""
+    statistic = _statistic(measure, threshold)
+    axis = 0 if kind == "lifetime" else 1
+    make = _dealt if kind == "lifetime" else _moved
+    seeds = np.random.SeedSequence(seed).generate_state(n_surrogates)
+    null = np.stack([statistic(make(rates, int(s)), axis) for s in seeds])
+    silent = ~(np.nansum(rates, axis) > 0)
+    return against(
+        np.where(silent, np.nan, statistic(rates, axis)),
+        np.nan_to_num(null),
+        name=f"{kind} sparseness ({measure})",
+        tail="less" if measure == "active" else "greater",
+    )
+
+
+def as_rates(
+    responses: Any, *, signed: Signed = "refuse", variable: str | None = None
+) -> tuple[xr.DataArray, Float[np.ndarray, "moment unit"]]:
+    """Responses as they were labelled, and as non-negative rates with all axes but the last pooled."""
     if (
         isinstance(responses, xr.DataArray | xr.Dataset)
         and "stimulus" in responses.dims

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,17 +49,23 @@ class Signals:
         """Names of the units."""
         return self.like["unit"].values
 
-    def stretches(self) -> Iterator[tuple[slice, np.ndarray]]:
+    def stretches(self) -> list[tuple[slice, np.ndarray]]:
         """Windows without gaps, and the series that share each of them."""
+        return self._stretches
+
+    @cached_property
+    def _stretches(self) -> list[tuple[slice, np.ndarray]]:
         known = ~np.isnan(self.values)
-        patterns, of = np.unique(known.T, axis=0, return_inverse=True)
-        for index, pattern in enumerate(patterns):
+        # Packed bits compare fast; most recordings have few patterns of gaps.
+        _, first, of = np.unique(np.packbits(known.T, axis=1), axis=0, return_index=True, return_inverse=True)
+        found = []
+        for index, example in enumerate(first):
             series = np.flatnonzero(of.ravel() == index)
-            edges = np.flatnonzero(np.diff(np.concatenate([[False], pattern, [False]]).astype(int)))
+            edges = np.flatnonzero(np.diff(np.concatenate([[False], known[:, example], [False]]).astype(int)))
             for start, stop in zip(edges[::2], edges[1::2], strict=True):
                 inner = [b for b in self.breaks if start < b < stop]
-                for a, b in zip([start, *inner], [*inner, stop], strict=True):
-                    yield slice(int(a), int(b)), series
+                found += [(slice(int(a), int(b)), series) for a, b in pairwise([start, *inner, stop])]
+        return found
 
     def wrap(self, values: np.ndarray) -> xr.DataArray:
         """An array `(time, series)` with the recording's axes and names again."""

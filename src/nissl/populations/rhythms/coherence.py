@@ -85,10 +85,10 @@ def coherence(
         raise InputError(
             f"{len(pieces)} segments of {size / signals.rate:.4g} s in which all units are known; this needs 4: give shorter segments"
         )
-    window = dpss(size, time_bandwidth, tapers)
+    window = np.asarray(dpss(size, time_bandwidth, tapers))
     spectra = fft.rfft((pieces - pieces.mean(1, keepdims=True))[:, None] * window[None, :, :, None], axis=2)
     frequency = fft.rfftfreq(size, 1 / signals.rate)
-    keep = (frequency >= fmin) & (frequency <= (np.inf if fmax is None else fmax))
+    keep = np.asarray(frequency >= fmin) & (frequency <= (np.inf if fmax is None else fmax))
     # The mean is gone, so the lowest frequency says nothing.
     keep[0] = False
     if not keep.any():
@@ -99,8 +99,8 @@ def coherence(
     cross = _cross(spectra)
     null = np.empty((n_surrogates, *cross.shape))
     orders = permutations(len(pieces), n_surrogates * units, seed=seed).reshape(n_surrogates, units, -1)
-    for found, order in zip(null, orders, strict=True):
-        found[:] = _squared(_cross(np.take_along_axis(spectra, order.T[:, None, None], 0)))
+    for k, order in enumerate(orders):
+        null[k] = _squared(_cross(np.take_along_axis(spectra, order.T[:, None, None], 0)))
     effect = _squared(cross)
     same = np.broadcast_to(np.eye(units, dtype=bool), effect.shape)
     test = against(effect, null, name="coherence")

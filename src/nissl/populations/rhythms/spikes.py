@@ -30,6 +30,7 @@ def spike_phase(
     n_surrogates: int = 200,
     min_shift: float = 1.0,
     jitter: float | None = None,
+    correct: Literal["max"] | None = None,
     rate: float | None = None,
     variable: str | None = None,
     order: int = 3,
@@ -54,6 +55,9 @@ def spike_phase(
         `shift`: each train is shifted around the end of the recording by a lag of its own (at least `min_shift` seconds); `jitter`:
         each spike moves by up to `jitter` seconds (half a cycle of the band's centre by default), which keeps slow changes of
         rate and phase.
+
+    correct
+        `max`: p holds for all units and channels at once.
 
     Returns
     -------
@@ -111,7 +115,10 @@ def spike_phase(
     if len(few):
         warnings.warn(f"fewer than two spikes where the phase is known in {listed(few)}: NaN there", stacklevel=2)
     test = against(
-        _locked(total, count, method), _locked(null_total, null_count, method), name=f"spike-phase locking ({method})"
+        _locked(total, count, method),
+        _locked(null_total, null_count, method),
+        name=f"spike-phase locking ({method})",
+        correct=correct,
     )
     enough = count >= 2
     size = np.where(enough, count, np.nan)
