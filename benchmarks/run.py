@@ -16,6 +16,7 @@ SCRIPTS = (
     "neuroformer",
     "record",
     "recordings",
+    "rhythms",
     "store",
     "tensor_factors",
     "hmm_glm",
