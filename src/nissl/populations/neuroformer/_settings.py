@@ -114,7 +114,7 @@ def warn_truncated(share: Mapping[str, float], max_events: int, max_past: int) -
     for what, limit, name in (("window", max_events, "max_events"), ("past", max_past, "max_past")):
         if share[what] > 0:
             warnings.warn(
-                f"{share[what]:.1%} of windows hold more than {limit} events in their {what}; the most recent are kept, which biases rates: raise {name}",
+                f"{100 * share[what]:.2g}% of windows hold more than {limit} events in their {what}; the most recent are kept, which biases rates: raise {name}",
                 stacklevel=4,
             )
 

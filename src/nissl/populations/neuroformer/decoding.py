@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from nissl.errors import InputError
 from nissl.populations.neuroformer.connectivity import past_counts
+from nissl.populations.neuroformer.losses import losses
 from nissl.populations.neuroformer.model import NeuroformerNetwork
 from nissl.populations.neuroformer.training import Schedule, evaluate_batches, train
 from nissl.populations.neuroformer.windows import Batch, Windows
@@ -78,16 +80,50 @@ def start_head(network: NeuroformerNetwork, windows: Windows, index: Int[np.ndar
 
 
 def tune(
-    network: NeuroformerNetwork, windows: Windows, index: Int[np.ndarray, "sample"], name: str, schedule: Schedule, *, freeze: bool, seed: int, progress: bool
-) -> list[dict[str, float]]:  # fmt: skip
-    """Train head and body on labelled windows; with `freeze` the head alone."""
+    network: NeuroformerNetwork, windows: Windows, index: Int[np.ndarray, "sample"], name: str, schedule: Schedule, *,
+    freeze: bool, seed: int, progress: bool, until: int | None = None, watch: Callable[[NeuroformerNetwork, int], None] | None = None,
+) -> tuple[NeuroformerNetwork, list[dict[str, float]]]:  # fmt: skip
+    """A copy of a network whose head is set by ridge, then trained with the body on labelled windows; with `freeze` the head alone."""
+    new = deepcopy(network)
+    if not network.shape.predict[name]:
+        start_head(new, windows, index, name)
     if freeze:
-        for key, p in network.named_parameters():
+        for key, p in new.named_parameters():
             p.requires_grad_(key.startswith(f"behaviour_heads.{name}."))
-    try:
-        return train(network, windows, index, schedule, seed=seed, progress=progress, description=f"tuning to {name}")
-    finally:
-        network.requires_grad_(True)
+    seen = None if watch is None else (lambda step: watch(new, step))
+    history = train(
+        new,
+        windows,
+        index,
+        schedule,
+        seed=seed,
+        progress=progress,
+        description=f"tuning to {name}",
+        until=until,
+        watch=seen,
+    )
+    new.requires_grad_(True)
+    return new, history
+
+
+def best_steps(
+    network: NeuroformerNetwork, windows: Windows, index: Int[np.ndarray, "sample"], name: str, schedule: Schedule, *,
+    freeze: bool, seed: int, folds: int,
+) -> int:  # fmt: skip
+    """After how many steps labelled windows that were left out are predicted best, by cross-validation: few labels are soon overfitted."""
+    errors: dict[int, float] = {}
+    order = np.random.default_rng(seed).permutation(index)
+    for fold in range(folds):
+        left_out, kept = order[fold::folds], np.setdiff1d(order, order[fold::folds])
+        batch = windows.batch(left_out, network.shape.predict)
+
+        def watch(tuned: NeuroformerNetwork, step: int, batch: Batch = batch) -> None:
+            with torch.no_grad():
+                loss = losses(tuned, batch, tuned.eval()(batch))[name]
+            errors[step] = errors.get(step, 0.0) + float(loss) * len(batch.ids)
+
+        tune(network, windows, kept, name, schedule, freeze=freeze, seed=seed, progress=False, watch=watch)
+    return min(errors, key=lambda step: errors[step])
 
 
 def pooled_states(

@@ -36,7 +36,8 @@ class FewShot(Opening):
         losses: Sequence[str] | None = None,
         freeze: bool = False,
         steps: int = 200,
-        learning_rate: float = 3e-4,
+        learning_rate: float = 1e-3,
+        folds: int = 4,
         seed: int = 0,
         stimulus: Callback | None = None,
     ) -> Self:
@@ -58,6 +59,9 @@ class FewShot(Opening):
             Which losses count, such as `(name, "id", "dt")`; the behaviour's own where None.
         freeze
             Train the head alone.
+        steps, learning_rate, folds
+            Longest training, and its peak rate. With two or more folds the training ends where cross-validation over the labelled windows says that
+            it should, which may be at once; otherwise after all steps.
 
         Returns
         -------
@@ -71,6 +75,8 @@ class FewShot(Opening):
             No such behaviour, a fraction that leaves fewer than two labelled windows, a behaviour that is an input.
         """
         self._fitted()
+        if steps < 0 or folds < 0:
+            raise InputError(f"steps={steps}, folds={folds}; give zero or more of both")
         if any(name in group for group in self.context_["groups"].values()):
             raise InputError(
                 f"{name!r} is an input of this model; predicting it would be reading it off. Fit one without it in inputs"
@@ -98,17 +104,22 @@ class FewShot(Opening):
         values = windows.target_values[name][chosen]
         windows.target_scale[name] = (0.0, 1.0) if classes else (float(values.mean()), float(values.std()) or 1.0)
         new = copy.copy(self)
-        new.network_ = decoding.with_head(self.network_, name, classes, seed)
+        headed = decoding.with_head(self.network_, name, classes, seed)
         new.windows_, new.split_, new.context_ = windows, split, {**self.context_, "classes": wanted}
         new._keep_scales(windows)
-        if not classes:
-            decoding.start_head(new.network_, windows, chosen, name)
         schedule = Schedule(
             steps, min(self.batch_size, len(chosen)), learning_rate, warmup=0.1, weight_decay=self.weight_decay, clip=self.clip,
             temperature=self.temperature, symmetric=self.symmetric, losses=tuple(losses) if losses is not None else (name,),
         )  # fmt: skip
-        new.history_ = decoding.tune(
-            new.network_, windows, chosen, name, schedule, freeze=freeze, seed=seed, progress=self.progress
+        how: dict[str, Any] = {"freeze": freeze, "seed": seed}
+        parts = min(folds, len(chosen))
+        until = (
+            decoding.best_steps(headed, windows, chosen, name, schedule, folds=parts, **how)
+            if parts > 1 and steps
+            else None
+        )
+        new.network_, new.history_ = decoding.tune(
+            headed, windows, chosen, name, schedule, progress=self.progress, until=until, **how
         )
         new.decoding_ = decoding.compare_decoders(new.network_, windows, chosen, np.flatnonzero(split == "test"), name)
         return new

@@ -66,6 +66,8 @@ def train(
     checkpoint: str | Path | None = None,
     every: int = 500,
     description: str = "training",
+    watch: Callable[[int], None] | None = None,
+    until: int | None = None,
 ) -> list[dict[str, float]]:
     """Train in place on some windows; returns the losses of each hundredth of the run.
 
@@ -76,6 +78,10 @@ def train(
         have ended without the interruption.
     every
         Steps between two checkpoints.
+    watch
+        Called before the first step and after each tenth of the run with the number of steps done.
+    until
+        Stop there, without another schedule.
 
     Raises
     ------
@@ -109,7 +115,10 @@ def train(
             disable=None if progress else True,
             leave=False,
         ) as bar:
-            for step in range(begin, schedule.steps):
+            if watch is not None:
+                watch(begin)
+                network.train()
+            for step in range(begin, schedule.steps if until is None else until):
                 for group in optimiser.param_groups:
                     group["lr"] = schedule.learning_rate * rate(step, schedule)
                 batch = windows.batch(batches(step), network.shape.predict)
@@ -137,6 +146,9 @@ def train(
                         )
                     bar.set_postfix({k: f"{v:.3f}" for k, v in history[-1].items() if k != "step"}, refresh=False)
                 bar.update()
+                if watch is not None and (step + 1) % max(1, schedule.steps // 10) == 0:
+                    watch(step + 1)
+                    network.train()
                 if store is not None and ((step + 1) % every == 0 or step + 1 == schedule.steps):
                     store.write(step + 1, history)
         network.eval()

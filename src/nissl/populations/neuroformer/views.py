@@ -97,7 +97,7 @@ class Views(Opening):
         Returns
         -------
         xarray.Dataset
-            `attention`, `occlusion`, `lagged_correlation`, `partial_correlation` and `glm`, all `(target, source)`; see `companions` for the
+            `attention`, `relative_attention` (in units of even attention), `occlusion`, `lagged_correlation`, `partial_correlation` and `glm`, all `(target, source)`; see `companions` for the
             last three.
         """
         windows, index = self._asked(recording, split, stimulus)
@@ -105,8 +105,9 @@ class Views(Opening):
         counts = _counts_of(windows, index)
         out = {}
         if self.network_.shape.past:
-            sums = attention_sums(self.network_, windows, index)
-            out["attention"] = mean_over_pairs(*sums, min_pairs)
+            for name, relative in (("attention", False), ("relative_attention", True)):
+                sums = attention_sums(self.network_, windows, index, relative=relative)
+                out[name] = mean_over_pairs(*sums, min_pairs)
             out["occlusion"] = mean_over_pairs(
                 *occlusion_sums(self.network_, windows, index, progress=self.progress), min_pairs
             )
