@@ -182,7 +182,9 @@ def _scaffold(seeds: Sequence[int]) -> Outcome:
     paper_value="not in the paper; reference runs 0.62 to 0.85 from scratch, 0.92 to 0.96 from a Gaussian fit",
     threshold="accuracy of a single start from scratch lower by >= 0.1 on average",
     seeds=6,
-    note="one start a fit, three a data set: the best of several starts hides how often one fails. How often it does depends on the data: the gap is 0.06 to 0.23 over seeds",
+    expected=False,
+    note="one start a fit, three a data set: the best of several starts hides how often one fails. This fit merges states from scratch less often than the reference "
+    "(0.70 to 0.86 right): over seeds the gap is 0.06 to 0.23, so that a gap of 0.1 is reached with most draws of the data and not with all",
 )
 def _needs_a_start(seeds: Sequence[int]) -> Outcome:
     accuracy: dict[str, list[float]] = {"gaussian": [], "scratch": []}

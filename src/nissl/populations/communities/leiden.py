@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nissl.errors import InputError, MissingExtraError
+from nissl.populations._pairwise import pairwise_correlation
 from nissl.populations.communities.block_model import _matrix
 from nissl.populations.communities.levels import by_size
 from nissl.recordings import as_traces
@@ -104,26 +105,10 @@ def correlation_communities(
     total = np.zeros((traces.shape[2],) * 2)
     count = np.zeros_like(total)
     for own in traces:
-        known = ~np.isnan(own)
-        r = _pairwise_correlation(own, known)
+        r = pairwise_correlation(own)
         total += np.nan_to_num(r)
         count += ~np.isnan(r)
     r = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
     np.fill_diagonal(r, 1)
     strength = np.abs(r) if sign == "any" else np.nan_to_num(r).clip(min=0)
     return leiden(strength, resolution=resolution, seed=seed), r
-
-
-def _pairwise_correlation(x: Float[np.ndarray, "time unit"], known: np.ndarray) -> Float[np.ndarray, "unit unit"]:
-    """Pearson over the samples that both units have; NaN below three of them and for constant units."""
-    centred = np.where(known, x - np.nanmean(np.where(known.any(0), x, 0.0), axis=0), 0.0)
-    k = known.astype(float)
-    n = k.T @ k
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = (centred.T @ k) / n  # of the row's unit over the pair's samples
-        covariance = (centred.T @ centred) / n - mean * mean.T
-        variance = (centred**2).T @ k / n - mean**2
-        size = np.sqrt(variance * variance.T)
-        r = covariance / size
-    scale = np.sqrt(np.outer(np.diag(variance), np.diag(variance)))
-    return np.where((n >= 3) & (size > 1e-12 * np.nanmax(scale, initial=0)), r, np.nan)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from sklearn.base import clone
 
 from nissl.errors import InputError
+from nissl.populations._pairwise import pairwise_correlation
 from nissl.populations.hmm_glm.inputs import read_counts
 from nissl.recordings import as_traces
 from nissl.statistics import bootstrap
@@ -180,15 +181,7 @@ def lagged_correlation(spikes: Any, *, lags: int = 5) -> xr.DataArray:
     windows = np.lib.stride_tricks.sliding_window_view(x[:, :-1], lags, axis=1)
     past = windows.mean(axis=-1).reshape(-1, x.shape[2])  # NaN where any bin of it is missing
     now = x[:, lags:].reshape(-1, x.shape[2])
-    has_past, has_now = np.isfinite(past).astype(float), np.isfinite(now).astype(float)
-    past, now = np.nan_to_num(past), np.nan_to_num(now)
-    # Pairwise complete sums, all pairs at once.
-    n = has_now.T @ has_past
-    mean_now, mean_past = (now.T @ has_past) / n, (has_now.T @ past) / n
-    covariance = now.T @ past / n - mean_now * mean_past
-    scale = np.sqrt(((now**2).T @ has_past / n - mean_now**2) * (has_now.T @ past**2 / n - mean_past**2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.where(scale > 0, covariance / scale, np.nan)
+    values = pairwise_correlation(now, past)
     names = traces["unit"].values
     return xr.DataArray(
         values, dims=("target", "source"), coords={"target": names, "source": names}, name="lagged correlation"

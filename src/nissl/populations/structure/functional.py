@@ -10,6 +10,7 @@ from jaxtyping import Float
 from sklearn.covariance import LedoitWolf
 
 from nissl.errors import InputError, unknown
+from nissl.populations._pairwise import pairwise_correlation
 from nissl.recordings import as_traces
 
 Measure = Literal["correlation", "lagged", "partial"]
@@ -70,7 +71,9 @@ def functional_connectivity(
     else:
         shift = _shift(x, lag) if measure == "lagged" else 0
         now, before = values[:, shift:], values[:, : values.shape[1] - shift]
-        found = _correlation(now.reshape(-1, now.shape[-1]), before.reshape(-1, before.shape[-1]), min_samples)
+        found = pairwise_correlation(
+            now.reshape(-1, now.shape[-1]), before.reshape(-1, before.shape[-1]), min_samples=min_samples
+        )
     np.fill_diagonal(found, np.nan)
     names = x["unit"].values.astype(str)
     attrs = {"measure": measure} | ({"lag": lag} if lag is not None else {})
@@ -96,20 +99,6 @@ def _shift(x: xr.DataArray, lag: float | None) -> int:
             f"a lag of {lag} s is {shift} samples of {x.sizes['time']}; give one from {step:.4g} s to half of the recording"
         )
     return shift
-
-
-def _correlation(now: np.ndarray, before: np.ndarray, min_samples: int) -> Float[np.ndarray, "target source"]:
-    """Correlation over the samples that both units have: their means and spreads, from a few matrix products."""
-    known_now, known_before = (~np.isnan(a) for a in (now, before))
-    a, b = np.nan_to_num(now), np.nan_to_num(before)
-    k, m = known_now.astype(float), known_before.astype(float)
-    n = k.T @ m
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_a, mean_b = a.T @ m / n, k.T @ b / n
-        cov = a.T @ b / n - mean_a * mean_b
-        spread = ((a**2).T @ m / n - mean_a**2) * (k.T @ (b**2) / n - mean_b**2)
-        out = cov / np.sqrt(np.maximum(spread, 1e-24))
-    return np.where((n >= min_samples) & (spread > 1e-20), np.clip(out, -1, 1), np.nan)
 
 
 def _partial(values: Float[np.ndarray, "animal time unit"]) -> Float[np.ndarray, "target source"]:
