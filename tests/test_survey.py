@@ -115,7 +115,7 @@ def test_the_page_is_whole_and_asks_nothing_of_a_network(motifs: Survey, states:
             "Tested.",
         ):
             assert part in text
-    json.dumps(motifs.summary(), default=float, allow_nan=True)
+    json.dumps(motifs.summary(), allow_nan=False)
 
 
 def test_units_that_say_nothing_are_named_and_left_out() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import math
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -68,3 +70,21 @@ def number(value: float) -> str:
     size = abs(value)
     text = f"{value:.3g}" if 0 < size < 0.1 else f"{value:.2f}" if size < 100 else f"{value:.0f}"
     return text.replace("-", "−")
+
+
+def plain(value: Any) -> Any:
+    """Numbers, lists and dictionaries that JSON knows; what is not a number is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plain({"p": np.float64("nan"), "n": np.arange(2)})
+    {'p': None, 'n': [0, 1]}
+    """
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nissl.report._saving import Saved, number
+from nissl.report._saving import Saved, number, plain
 from nissl.statistics import SurrogateTest
 
 
@@ -177,7 +177,7 @@ class Survey(Saved):
 
     def summary(self) -> dict[str, Any]:
         """The figures, ready for JSON."""
-        return {
+        figures = {
             "title": self.title,
             "verdict": self.verdict,
             "units": self.shown.sizes["unit"],
@@ -191,6 +191,7 @@ class Survey(Saved):
             "facts": self.facts,
             "seconds": self.seconds,
         }
+        return plain(figures)
 
     @staticmethod
     def _part(part: Any, figures: Any) -> Any:
@@ -212,7 +213,7 @@ def _states_figures(s: States) -> dict[str, Any]:
 def _factors_figures(f: Factors) -> dict[str, Any]:
     return {
         "components": f.courses.sizes["component"], "explained": f.explained, "control": f.control, "agreement_with_leiden": f.agreement,
-        "atlas": f.atlas.astype(object).where(f.atlas.notna(), None).to_dict("records"),
+        "atlas": f.atlas.to_dict("records"),
     }  # fmt: skip
 
 
