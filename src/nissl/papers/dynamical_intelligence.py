@@ -205,7 +205,7 @@ def _replay(seeds: Sequence[int]) -> Outcome:
     detected, right, false = float(np.mean(hits)), float(np.mean(signs)), float(np.mean(wrong))
     # The margin: events no livelier than the run itself.
     faint = replay_events(run, 200, order="mixed", gain=1.0, seed=seeds[0] + 1)
-    found = float((decoder.score(faint, seed=seeds[0])["p"] < 0.05).mean())
+    found = float(np.mean(decoder.score(faint, seed=seeds[0])["p"].to_numpy() < 0.05))
     mistaken = decoder.false_positives(faint, repeats=4, seed=seeds[0])
     return Outcome(
         {"detected": detected, "direction right": right},
