@@ -158,9 +158,9 @@ def _few_shot(seeds: Sequence[int]) -> Outcome:
     recording = tuned_population(600, rate=3.0, gain=0.5, seed=seeds[0])
     slow = {**SMALL, "gap": 5.0, "seed": seeds[0]}  # the latent is correlated over seconds
     models = {
-        "pretrained": Neuroformer(**slow, steps=1500).fit(recording),
+        "pretrained": Neuroformer(**slow, steps=1000).fit(recording),
         "scratch": Neuroformer(**slow, steps=0).fit(recording),
-        "shifted": Neuroformer(**slow, steps=1500).fit(_shifted_units(recording, seeds[0])),
+        "shifted": Neuroformer(**slow, steps=1000).fit(_shifted_units(recording, seeds[0])),
     }
     few = {name: _decoded(model, recording, 24) for name, model in models.items()}
     many = {name: _decoded(models[name], recording, 480, repeats=1) for name in ("pretrained", "scratch")}
@@ -182,7 +182,7 @@ def _few_shot(seeds: Sequence[int]) -> Outcome:
 
 def _decoded(model: Neuroformer, recording: xr.Dataset, labels: int, repeats: int = 3) -> tuple[float, float]:
     """Held-out correlation of the tuned model, and of ridge on counts, mean over draws of the labelled windows."""
-    tuned = [model.finetune("speed", recording, labels=labels, steps=200, seed=i) for i in range(repeats)]
+    tuned = [model.finetune("speed", recording, labels=labels, steps=120, seed=i) for i in range(repeats)]
     each = np.array([t.decoding_["correlation"].loc[["neuroformer", "counts"]] for t in tuned])
     return float(each[:, 0].mean()), float(each[:, 1].mean())
 
