@@ -14,6 +14,7 @@ from sklearn.base import clone
 
 from nissl.errors import InputError, UnknownNameError
 from nissl.populations import ReplayDecoder, flexibility, rank_order, sequenceness
+from nissl.populations._events import event_counts
 from nissl.populations._trajectories import best_line, position_moments, shifted_moments, weighted_correlation
 from nissl.recordings.simulate import place_cells, replay_events
 
@@ -47,6 +48,27 @@ def test_posterior_is_exact_bayes_and_sums_to_one(decoder: ReplayDecoder) -> Non
     for i, n in enumerate(k):  # Poisson probabilities, one cell after another
         product *= rates[i] ** n * np.exp(-rates[i]) / factorial(n)
     np.testing.assert_allclose(found[0, 2], product / product.sum(), rtol=1e-9)
+
+
+def test_units_of_labelled_counts_are_matched_by_name(decoder: ReplayDecoder) -> None:
+    rng = np.random.default_rng(5)
+    counts = xr.DataArray(rng.poisson(0.5, (3, 6, 40)), dims=("event", "bin", "unit"), coords={"unit": decoder.units_})
+    expected = decoder.decode(counts.values)
+    mixed = counts.isel(unit=rng.permutation(40)).transpose("unit", "bin", "event")
+    np.testing.assert_array_equal(decoder.decode(mixed), expected)
+    np.testing.assert_array_equal(decoder.decode(mixed.isel(event=1)), expected[1:2])
+    with pytest.raises(InputError, match="without the units"):
+        decoder.decode(counts.isel(unit=slice(1, None)))
+
+
+def test_a_spike_at_an_edge_belongs_to_the_bin_that_begins_there() -> None:
+    width, starts, names = 0.03, [0.3, 0.6, 1.3], np.arange(10)
+    spikes = {k: np.array([start + width * k for start in starts]) for k in names}
+    windows = pd.DataFrame({"start": starts, "stop": [start + 10 * width for start in starts]})
+    counts, real = event_counts(windows, spikes, names, width)
+    assert real.shape == (3, 10)
+    assert real.all()
+    np.testing.assert_array_equal(counts, np.eye(10)[None].repeat(3, 0))
 
 
 def test_silence_is_evidence(decoder: ReplayDecoder) -> None:

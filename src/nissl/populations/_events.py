@@ -22,7 +22,7 @@ def event_counts(
     Parameters
     ----------
     events
-        Counts `(event, bin, unit)`, NaN after an event's end; a recording with spike times and `event_start`, `event_stop`; a table with
+        Counts `(event, bin, unit)`, NaN after an event's end, matched by name where they carry names; a recording with spike times and `event_start`, `event_stop`; a table with
         columns `start` and `stop`, or pairs of them, in seconds.
     spikes
         Spike trains, where `events` has none.
@@ -36,7 +36,7 @@ def event_counts(
         starts, stops = event_windows(events)
         return _binned(as_spike_trains(events if spikes is None else spikes), starts, stops, units, bin_width)
     if isinstance(events, xr.DataArray):
-        events = events.transpose("event", ..., "unit").values if "event" in events.dims else events.values
+        events = _in_order(events, units)
     if hasattr(events, "detach"):
         events = events.detach().cpu().numpy()
     counts = np.asarray(events, dtype=float)
@@ -53,6 +53,23 @@ def event_counts(
     if (counts < 0).any() or np.isinf(counts).any():
         raise InputError("counts that are negative or infinite; give numbers of spikes")
     return counts, real
+
+
+def _in_order(counts: xr.DataArray, units: np.ndarray) -> np.ndarray:
+    """Counts with the axes (event, bin, unit), and units in the order of those given where they have names."""
+    if "unit" in counts.coords:
+        counts = counts.isel(unit=_columns(counts["unit"].values, units))
+    axes = [d for d in ("event", ..., "unit") if d is ... or d in counts.dims]
+    return counts.transpose(*axes).values
+
+
+def _columns(names: np.ndarray, units: np.ndarray) -> list[int]:
+    """Where each of the units is among these names."""
+    column = {name: k for k, name in enumerate(names.tolist())}
+    absent = [u for u in units.tolist() if u not in column]
+    if absent:
+        raise InputError(f"events without the units {listed(absent)}; give the same units as in the fit")
+    return [column[u] for u in units.tolist()]
 
 
 def event_windows(events: Any) -> tuple[Float[np.ndarray, "event"], Float[np.ndarray, "event"]]:
@@ -86,18 +103,15 @@ def event_windows(events: Any) -> tuple[Float[np.ndarray, "event"], Float[np.nda
 def _binned(
     trains: SpikeTrains, starts: np.ndarray, stops: np.ndarray, units: np.ndarray, width: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    column = {name: k for k, name in enumerate(trains.names.tolist())}
-    absent = [u for u in units.tolist() if u not in column]
-    if absent:
-        raise InputError(f"events without the units {listed(absent)}; give the same units as in the fit")
-    # A hair's breadth is added, since 0.24 s / 0.02 s is less than 12 in floating point.
+    columns = _columns(trains.names, units)
+    # A hair's breadth is added, to spikes at the edge of a bin too, since 0.24 s / 0.02 s is less than 12 in floating point.
     bins = np.floor((stops - starts) / width + 1e-6).astype(int)
     real = np.arange(max(int(bins.max()), 1)) < bins[:, None]
     order = np.argsort(starts)
-    event = np.searchsorted(starts[order], trains.times, side="right") - 1
+    event = np.searchsorted(starts[order], trains.times + 1e-6 * width, side="right") - 1
     event = np.where(event >= 0, order[np.maximum(event, 0)], -1)
-    place = np.floor((trains.times - starts[event]) / width).astype(int)
+    place = np.floor((trains.times - starts[event]) / width + 1e-6).astype(int)
     inside = (event >= 0) & (place >= 0) & (place < bins[event])
     counts = np.zeros((*real.shape, len(trains.names)))
     np.add.at(counts, (event[inside], place[inside], trains.unit[inside]), 1)
-    return counts[..., [column[u] for u in units.tolist()]], real
+    return counts[..., columns], real
