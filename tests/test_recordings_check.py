@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -180,3 +181,20 @@ def test_another_clock_is_interpolated_averaged_or_held() -> None:
         recordings.on_clock(r, "behavior")
     with pytest.raises(InputError, match="none of which is a clock"):
         recordings.on_clock(r.assign(depth=("unit", [1.0, 2.0, 3.0])), "depth")
+
+
+@pytest.mark.parametrize("method", ["interpolate", "mean", "previous"])
+def test_times_of_another_clock_come_in_any_order(method: Literal["interpolate", "mean", "previous"]) -> None:
+    rng = np.random.default_rng(3)
+    own = np.cumsum(rng.uniform(0.05, 0.15, 120))
+    r = recording(50).assign(behaviour=("behaviour_time", rng.normal(size=120))).assign_coords(behaviour_time=own)
+    times = np.linspace(0.5, 5.0, 17)
+    order = rng.permutation(17)
+    straight = recordings.on_clock(r, "behaviour", times, method=method)
+    mixed = recordings.on_clock(r, "behaviour", times[order], method=method)
+    np.testing.assert_array_equal(mixed.values, straight.values[order])
+    np.testing.assert_array_equal(mixed["time"].values, times[order])
+    with pytest.raises(InputError, match="no time be NaN"):
+        recordings.on_clock(r, "behaviour", np.array([1.0, np.nan, 2.0]), method=method)
+    with pytest.raises(InputError, match="must not run back"):
+        recordings.on_clock(r.assign_coords(behaviour_time=own[::-1]), "behaviour", times, method=method)

@@ -121,7 +121,7 @@ def on_clock(
     variable
         `behaviour`, `stimulus`, or any variable whose first dimension is a clock.
     clock
-        Name of a coordinate, or times in seconds.
+        Name of a coordinate, or times in seconds, in any order.
     method
         `interpolate` between neighbours; `mean` of the samples nearer to this moment than to any other; `previous` value, for what jumps, such
         as stimulus labels. `auto` averages where the variable is sampled at least twice as fast as the clock, else interpolates.
@@ -136,7 +136,7 @@ def on_clock(
     Raises
     ------
     InputError, UnknownNameError
-        No such variable, or one without a clock.
+        No such variable, or one without a clock that runs forward; times that are not finite.
 
     Examples
     --------
@@ -163,18 +163,23 @@ def on_clock(
     time = np.asarray(x[own].values, dtype=float)
     if len(time) < 2 or len(target) < 1:
         raise InputError(f"{variable} has {len(time)} sample(s) on its own clock; wanted: 2 or more")
+    if not (np.diff(time) >= 0).all() or not np.isfinite(target).all():
+        raise InputError(f"the clock of {variable} must not run back, and no time be NaN; sort or drop such samples")
+    order = np.argsort(target, kind="stable")  # events come in any order
+    target = target[order]
     gap = max_gap if max_gap is not None else GAP * float(np.median(np.diff(time)))
     values = np.asarray(x.values, dtype=float).reshape(len(time), -1)
     if method == "auto":
         faster = len(target) > 1 and np.median(np.diff(target)) >= 2 * np.median(np.diff(time))
         method = "mean" if faster else "interpolate"
-    out = _HOW[method](time, values, target, gap)
+    out = np.empty((len(target), values.shape[1]))
+    out[order] = _HOW[method](time, values, target, gap)
     dims = ("time", *x.dims[1:])
     coords = {str(d): x[d] for d in x.dims[1:] if d in x.coords}
     return xr.DataArray(
         out.reshape(len(target), *x.shape[1:]),
         dims=dims,
-        coords={"time": target, **coords},
+        coords={"time": target[np.argsort(order)], **coords},
         name=variable,
         attrs=x.attrs,
     )
