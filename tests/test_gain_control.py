@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -54,6 +55,29 @@ def test_single_neuron_has_the_closed_form_of_the_card(gamma):
     c = (f[0] ** 2) @ p
     g = GainControl(alpha=0.4, gamma=gamma).fit(f, None, p).gains_.item()
     assert g == pytest.approx((c + gamma) / (1.4 * c + gamma), abs=1e-12)
+
+
+def test_labelled_contexts_and_curves_are_matched_by_name():
+    drive, weights, _, p = circuit(seed=9)
+    rng = np.random.default_rng(9)
+    drive = xr.DataArray(drive, dims=("unit", "stimulus"), coords={"stimulus": np.arange(15) * 12.0})
+    context, contrast = (xr.DataArray(v, dims="stimulus", coords=drive[0].coords) for v in (p, 0.5 + p))
+    model = GainControl().fit(drive, weights, p, contrast=0.5 + p)
+    order = rng.permutation(15)
+    mixed, factor = context.isel(stimulus=order), contrast.isel(stimulus=order)
+    np.testing.assert_array_equal(GainControl().fit(drive, weights, mixed, contrast=factor).gains_, model.gains_)
+    np.testing.assert_array_equal(model.adapt(mixed, contrast=factor).gains_, model.gains_)
+    np.testing.assert_array_equal(model.respond(contrast=factor), model.respond(contrast=0.5 + p))
+    with pytest.raises(InputError, match="an axis stimulus without"):
+        model.adapt(context.assign_coords(stimulus=np.arange(15)))
+    ring = orientation_ring(12, 24)
+    ring = ring.assign_coords(unit=[f"n{i}" for i in range(12)], stimulus=np.arange(24))
+    found = adapted_tuning(ring, adapter_ensemble(ring.orientation, 0.4))
+    straight = adaptation_effects(found.pre, found.post, found.probability, adapter=90)
+    post = found.post.isel(unit=rng.permutation(12), stimulus=rng.permutation(24))
+    other = adaptation_effects(found.pre, post, found.probability[::-1], adapter=90)
+    pd.testing.assert_frame_equal(other.neurons, straight.neurons)
+    assert other.decorrelation == straight.decorrelation
 
 
 def test_recurrent_single_neuron():

@@ -144,13 +144,13 @@ def adaptation_effects(
     >>> effects.summary()["shift"] > 1
     True
     """
-    before, after = curves(pre, "pre"), curves(post, "post")
+    before, after = curves(pre, "pre"), curves(inputs.in_order_of(pre, post), "post")
     if before.shape != after.shape:
         raise InputError(
             f"curves of shape {before.shape} before and {after.shape} after adaptation; give the same (unit, stimulus)"
         )
     angles = angles_of(pre, orientation, before.shape[1])
-    p = inputs.as_probability(probability, before.shape[1])
+    p = inputs.as_probability(probability, before.shape[1], pre)
     flat = np.flatnonzero(np.ptp(before, axis=1) <= 1e-12 * (1 + np.abs(before).max(1)))
     if len(flat):
         raise InputError(

@@ -117,8 +117,7 @@ class GainControl(BaseEstimator):
         self._weights = inputs.as_recurrent(recurrent, drive["unit"].to_numpy())
         self._reference = self._reference_gains(drive.sizes["unit"])
         self._lift, self.abscissa_ = steady_response(self._weights)
-        p = inputs.as_probability(probability, drive.sizes["stimulus"])
-        c = inputs.as_contrast(contrast, drive.sizes["stimulus"])
+        p, c = self._context(probability, contrast)
         if isinstance(self.decoder, str):
             # Only the optimal decoder depends on the context.
             moment = second_moment(drive.to_numpy() * c, p) if self.decoder == "optimal" else np.empty((0, 0))
@@ -136,8 +135,7 @@ class GainControl(BaseEstimator):
             Fitted. Adapting back to a context gives its gains back exactly, since nothing but gains has changed.
         """
         self._fitted()
-        n = self.drive_.sizes["stimulus"]
-        p, c = inputs.as_probability(probability, n), inputs.as_contrast(contrast, n)
+        p, c = self._context(probability, contrast)
         other = cast("GainControl", clone(self))
         for name in ("drive_", "_weights", "_reference", "_lift", "abscissa_", "_back"):
             setattr(other, name, getattr(self, name))
@@ -147,7 +145,7 @@ class GainControl(BaseEstimator):
         """Steady rates `(unit, stimulus)` at these gains, to the drive of the fit or to another."""
         self._fitted()
         drive = self.drive_ if drive is None else self._same_units(drive)
-        scaled = drive.to_numpy() * inputs.as_contrast(contrast, drive.sizes["stimulus"])
+        scaled = drive.to_numpy() * inputs.as_contrast(contrast, drive.sizes["stimulus"], drive)
         return drive.copy(data=self._rates(scaled, self.gains_.to_numpy())).rename("rate")
 
     def simulate(
@@ -233,7 +231,7 @@ class GainControl(BaseEstimator):
         self._fitted()
         self._refuse_variant("learn")
         n = self.drive_.sizes["stimulus"]
-        p, c = inputs.as_probability(probability, n), inputs.as_contrast(contrast, n)
+        p, c = self._context(probability, contrast)
         if n_samples < 2 or not rate > 0 or every < 1:
             raise InputError(f"n_samples {n_samples}, rate {rate} and every {every} must be positive")
         drive = np.ascontiguousarray((self.drive_.to_numpy() * c).T)
@@ -259,6 +257,10 @@ class GainControl(BaseEstimator):
         )
 
     # How a context is solved.
+
+    def _context(self, probability: Any, contrast: Any) -> tuple[np.ndarray, np.ndarray]:
+        n = self.drive_.sizes["stimulus"]
+        return inputs.as_probability(probability, n, self.drive_), inputs.as_contrast(contrast, n, self.drive_)
 
     def _solve(self, p: np.ndarray, c: np.ndarray) -> GainControl:
         drive = self.drive_.to_numpy() * c

@@ -143,10 +143,10 @@ def fit_adaptation(
         raise unknown("model", model, MODELS)
     if joint and (drive is not None or model != "gain"):
         raise InputError("joint fits the ring with the gains: leave drive out, and use model='gain'")
-    before, after = _stacked(pre, "pre"), _stacked(post, "post")
+    before, after = _stacked(pre, "pre"), _stacked(inputs.in_order_of(pre, post), "post")
     if before.shape != after.shape:
         raise InputError(f"curves of shape {before.shape} before and {after.shape} after adaptation; give the same")
-    contexts = _contexts(probability, before.shape)
+    contexts = _contexts(inputs.in_order_of(pre, probability), before.shape)
     ring = known = None
     if drive is None:
         angles = angles_of(pre, orientation, before.shape[2])

@@ -70,11 +70,30 @@ def as_recurrent(
     return weights
 
 
-def as_probability(probability: Any, n: int) -> Float[np.ndarray, "stimulus"]:
-    """Probabilities of the stimuli; None is the uniform context."""
+def in_order_of(like: Any, x: Any) -> Any:
+    """A labelled array with the entries of each named axis in the order they have in `like`; anything else as it is."""
+    if not (isinstance(x, xr.DataArray) and isinstance(like, xr.DataArray)):
+        return x
+    for dim in set(x.dims) & set(x.indexes) & set(like.indexes):
+        names, own = like[dim].values, x[dim].values
+        if own.shape != names.shape or np.array_equal(own, names):
+            continue  # what has another length is refused by whoever asks, with its shape
+        if own.dtype.kind == names.dtype.kind == "f" and np.allclose(own, names):
+            continue
+        absent = sorted(set(map(str, names)) - set(map(str, own)))
+        if absent:
+            raise InputError(
+                f"an axis {dim} without {_named(absent)}, which the responses have; give the same names, in any order"
+            )
+        x = x.sel({dim: names})
+    return x
+
+
+def as_probability(probability: Any, n: int, like: Any = None) -> Float[np.ndarray, "stimulus"]:
+    """Probabilities of the stimuli, matched by name with those of `like`; None is the uniform context."""
     if probability is None:
         return np.full(n, 1 / n)
-    p = plain(probability)
+    p = plain(in_order_of(like, probability))
     if p.shape != (n,):
         raise InputError(f"probabilities of shape {p.shape} for {n} stimuli; give one a stimulus")
     if not np.isfinite(p).all() or (p < 0).any():
@@ -84,9 +103,9 @@ def as_probability(probability: Any, n: int) -> Float[np.ndarray, "stimulus"]:
     return p / p.sum()
 
 
-def as_contrast(contrast: Any, n: int) -> Float[np.ndarray, "stimulus"]:
-    """What the drive is multiplied by: one number, or one a stimulus."""
-    c = plain(contrast)
+def as_contrast(contrast: Any, n: int, like: Any = None) -> Float[np.ndarray, "stimulus"]:
+    """What the drive is multiplied by: one number, or one a stimulus, matched by name with those of `like`."""
+    c = plain(in_order_of(like, contrast))
     if c.shape not in ((), (n,)) or not np.isfinite(c).all() or (c < 0).any():
         raise InputError(f"contrast of shape {c.shape}; give one number at least 0, or one for each of {n} stimuli")
     return np.broadcast_to(c, n)
