@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import networkx as nx
 import numpy as np
@@ -216,3 +217,22 @@ class TestRewiring:
             ns.rewired(np.eye(4))
         with pytest.raises(InputError, match="symmetric"):
             ns.rewired(np.roll(np.eye(4), 1, 0), directed=False)
+
+
+@pytest.mark.parametrize("tail", ["greater", "less", "two-sided"])
+@pytest.mark.parametrize("correct", [None, "max"])
+def test_surrogates_without_a_value_are_left_out(
+    tail: Literal["greater", "less", "two-sided"], correct: Literal["max"] | None
+) -> None:
+    null = np.random.default_rng(2).normal(size=(60, 3))
+    null[[3, 30], 1] = np.nan
+    null[:, 2] = np.nan
+    test = ns.against(np.array([0.1, -0.2, 0.3]), null, tail=tail, correct=correct)
+    assert test.p[0] == ns.against(np.array([0.1]), null[:, :1], tail=tail).p[0] or correct == "max"
+    assert np.isnan(test.p[2])
+    assert 0.2 < test.p[1] <= 1  # an effect in the middle of its surrogates
+    np.testing.assert_allclose([test.mean[1], test.sd[1]], [np.nanmean(null[:, 1]), np.nanstd(null[:, 1], ddof=1)])
+    if correct is None:
+        whole = null[~np.isnan(null[:, 1]), 1]
+        assert test.p[1] == ns.against(-0.2, whole, tail=tail).p
+    assert ns.against(1e3, np.append(null[:, 0], np.nan), tail=tail).p == pytest.approx(1 / 61 if tail != "less" else 1)

@@ -78,7 +78,7 @@ def against(
     effect
         A number, or an array of them.
     surrogates
-        `(surrogate, *effect.shape)`.
+        `(surrogate, *effect.shape)`. Where the statistic of one does not exist (NaN), mean, SD and p are those of the others.
     tail
         `greater`: chance is at least as large; `less`; `two-sided`: chance lies at least as far from the surrogates'
         mean.
@@ -105,7 +105,12 @@ def against(
             f"{name}: effect of shape {value.shape} and surrogates of shape {null.shape}; give (surrogate, *effect.shape)"
         )
     n = len(null)
-    mean, sd = null.mean(0), null.std(0, ddof=1) if n > 1 else np.zeros_like(value)
+    exists = ~np.isnan(null)
+    count = exists.sum(0)
+    # Left in, a single NaN would make every comparison false, and p as small as it can be.
+    mean = null.sum(0, where=exists) / np.where(count > 0, count, np.nan)
+    spread = ((null - mean) ** 2).sum(0, where=exists)
+    sd = np.where(count > 0, np.sqrt(spread / np.maximum(count - 1, 1)), np.nan)
     varies = sd > 1e-12 * np.maximum(1e-300, np.abs(mean))
     scale = np.where(varies, sd, np.nan)
     z = (value - mean) / scale
@@ -118,7 +123,8 @@ def against(
         raise unknown("correction", correct, ("max",))
     # Differences of the last bit must not decide a p value where a statistic takes few values.
     at_least = chance >= extremity - 1e-12 * (1 + np.abs(extremity))
-    p = np.where(np.isnan(value), np.nan, (1 + at_least.sum(0)) / (1 + n))
+    out_of = count if correct is None else n
+    p = np.where(np.isnan(value) | (count == 0), np.nan, (1 + at_least.sum(0)) / (1 + out_of))
     plain = (lambda a: float(a)) if value.ndim == 0 else (lambda a: a)
     return SurrogateTest(name, plain(value), plain(mean), plain(sd), plain(z), plain(p), n, tail, null)
 
