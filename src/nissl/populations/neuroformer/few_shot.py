@@ -37,6 +37,7 @@ class FewShot(Opening):
         freeze: bool = False,
         steps: int = 200,
         learning_rate: float = 1e-3,
+        batch_size: int = 64,
         folds: int = 4,
         seed: int = 0,
         stimulus: Callback | None = None,
@@ -59,8 +60,8 @@ class FewShot(Opening):
             Which losses count, such as `(name, "id", "dt")`; the behaviour's own where None.
         freeze
             Train the head alone.
-        steps, learning_rate, folds
-            Longest training, and its peak rate. With two or more folds the training ends where cross-validation over the labelled windows says that
+        steps, learning_rate, batch_size, folds
+            Longest training, its peak rate, and windows in each step. With two or more folds the training ends where cross-validation over the labelled windows says that
             it should, which may be at once; otherwise after all steps.
 
         Returns
@@ -75,8 +76,10 @@ class FewShot(Opening):
             No such behaviour, a fraction that leaves fewer than two labelled windows, a behaviour that is an input.
         """
         self._fitted()
-        if steps < 0 or folds < 0:
-            raise InputError(f"steps={steps}, folds={folds}; give zero or more of both")
+        if steps < 0 or folds < 0 or batch_size < 1:
+            raise InputError(
+                f"steps={steps}, folds={folds}, batch_size={batch_size}; give zero or more, and a batch of at least one window"
+            )
         if any(name in group for group in self.context_["groups"].values()):
             raise InputError(
                 f"{name!r} is an input of this model; predicting it would be reading it off. Fit one without it in inputs"
@@ -108,7 +111,7 @@ class FewShot(Opening):
         new.windows_, new.split_, new.context_ = windows, split, {**self.context_, "classes": wanted}
         new._keep_scales(windows)
         schedule = Schedule(
-            steps, min(self.batch_size, len(chosen)), learning_rate, warmup=0.1, weight_decay=self.weight_decay, clip=self.clip,
+            steps, min(batch_size, len(chosen)), learning_rate, warmup=0.1, weight_decay=self.weight_decay, clip=self.clip,
             temperature=self.temperature, symmetric=self.symmetric, losses=tuple(losses) if losses is not None else (name,),
         )  # fmt: skip
         how: dict[str, Any] = {"freeze": freeze, "seed": seed}
