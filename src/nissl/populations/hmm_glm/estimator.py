@@ -138,7 +138,7 @@ class HMMGLM(BaseEstimator):
 
     References
     ----------
-    Li, Zhu, Wang, Wu and Pillow-style HMM-GLMs: Li et al., "One-hot Generalized Linear Model for Switching Brain State Discovery",
+    Li, Kim, Rodgers, Choi and Wu, "One-hot Generalized Linear Model for Switching Brain State Discovery",
     ICLR 2024 (equations 1 to 9); Escola et al., "Hidden Markov models for the stimulus-response relationships of multistate neural
     systems", Neural Computation 2011.
     """
