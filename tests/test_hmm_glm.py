@@ -348,6 +348,20 @@ def test_a_kernel_of_its_own_and_a_learned_kernel_come_back():
     assert float(free.weights_[0, 1, 0]) == pytest.approx(1.5, abs=0.25)
 
 
+def test_covariates_are_matched_by_name():
+    rng = np.random.default_rng(8)
+    values = rng.normal(size=(1, 200, 2))
+    spikes = rng.poisson(np.exp(values @ [[0.8, 0.0], [0.0, -0.5]]))
+    table = xr.DataArray(values, dims=("trial", "time", "covariate"), coords={"covariate": ["speed", "pupil"]})
+    model = HMMGLM(n_states=1, prior=None, progress=False).fit(spikes, covariates=table)
+    expected = model.score(spikes, covariates=table)
+    mixed = table.isel(covariate=[1, 0]).transpose("covariate", "time", "trial")
+    assert model.score(spikes, covariates=mixed) == pytest.approx(expected, abs=1e-12)
+    assert model.score(spikes, covariates=values) == pytest.approx(expected, abs=1e-12)  # without names: in their order
+    with pytest.raises(InputError, match="fitted with"):
+        model.score(spikes, covariates=table.assign_coords(covariate=["speed", "temperature"]))
+
+
 def test_covariates_come_back_and_must_come_again():
     rng = np.random.default_rng(1)
     stimulus = rng.normal(size=(3, 800, 2))

@@ -181,11 +181,13 @@ def read_covariates(x: Any, counts: Counts, names: list[str] | None = None) -> t
             f"covariates of shape {values.shape} for {shape[0]} trials of {shape[1]} bins; give (trial, time, covariate)"
         )
     own = [d for d in found.dims if d not in ("trial", "time")] if isinstance(found, xr.DataArray) else []
-    labels = (
-        [str(v) for v in found[own[0]].values]
-        if own and own[0] in found.coords
-        else [f"covariate {i}" for i in range(values.shape[2])]
-    )  # type: ignore[index, union-attr]
+    named = isinstance(found, xr.DataArray) and bool(own) and own[0] in found.coords
+    numbered = [f"covariate {i}" for i in range(values.shape[2])]
+    labels = [str(v) for v in found[own[0]].values] if named else numbered  # type: ignore[index, union-attr]
+    if named and names is not None and sorted(labels) == sorted(names):
+        values = values[..., [labels.index(n) for n in names]]  # in the order of the fit, as units are
+    elif named and names is not None and len(names) == len(labels) and names != numbered:
+        raise InputError(f"covariates {listed(labels)}; the model was fitted with {listed(names)}")
     observed = np.asarray(np.isfinite(counts.values).any(axis=2))
     if not np.isfinite(values[observed]).all():
         raise InputError(
