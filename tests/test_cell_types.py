@@ -30,6 +30,7 @@ from nissl.comparison import (
 from nissl.comparison.cell_types._objective import Ascent, averaging, make_stimuli
 from nissl.comparison.cell_types._quality import cluster_means, halved, judge, row_margin
 from nissl.comparison.cell_types._refine import _inserted, _joined
+from nissl.comparison.cell_types._responses import population
 from nissl.errors import InputError, ModelError, UnknownNameError
 from nissl.recordings.simulate import RETINA_TYPES, SIMPLE_AND_COMPLEX, natural_stimuli, retina
 
@@ -471,6 +472,7 @@ def test_from_counts_to_types() -> None:
     x = cells.natural(1500)
     model = ResponseModel(n_quadratic=0, loss="poisson", steps=100).fit(x, cells.record(x, rate=10.0))
     assert model.unit_names == cells.types["unit"].values.tolist()
+    assert population(model).canvas == (1, 10, 10)  # it knows what it was fitted to
     found = DiscriminativeClustering(n_clusters=6, **QUICK).fit(model, natural=x)
     assert np.array_equal(found.labels_["unit"], cells.types["unit"])
     assert adjusted_rand_score(cells.types, found.labels_) > 0.9

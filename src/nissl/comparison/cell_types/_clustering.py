@@ -186,7 +186,8 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         units
             Which of the model's units; all where None.
         canvas
-            Shape of a stimulus, `(channel, y, x)` or `(channel, frame, y, x)`; that of the natural stimuli where None.
+            Shape of a stimulus, `(channel, y, x)` or `(channel, frame, y, x)`; that of the natural stimuli, or that a
+            `ResponseModel` was fitted to, where None.
         natural
             Stimuli `(stimulus, *canvas)` that mean and SD of the responses are taken over, in the model's own units; where
             None, 500 pieces of photographs for a network that sees colour (`natural_crops`), else pictures of 1/f noise with

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nissl.comparison.cell_types._geometry import Rotated
 from nissl.comparison.cell_types._natural import natural_crops, sees_photographs
 from nissl.comparison.cell_types._objective import Respond
+from nissl.comparison.response_model import ResponseModel
 from nissl.errors import InputError, ModelError
 from nissl.models import Model, check_called_once, load, run_until
 from nissl.models.sites import Site
@@ -140,6 +141,8 @@ def population(
     """
     raw = _as_function(model, site, reduce)
     like = _like(model, natural)
+    if canvas is None and natural is None and isinstance(model, ResponseModel) and hasattr(model, "filters_"):
+        canvas = model.filters_.shape[1:]
     shape = _canvas(canvas, natural)
     stimuli = _natural(raw, natural, shape, seed).to(**like)
     if rotations is not None:
