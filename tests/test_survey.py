@@ -150,6 +150,25 @@ def test_one_animal_of_several_must_be_named(tmp_path: Path) -> None:
         nissl.survey(many, progress=False)
     with pytest.raises(UnknownNameError, match="'a'"):
         nissl.survey(many, animal="aa", progress=False)
+    with pytest.raises(UnknownNameError, match="one animal; leave"):
+        nissl.survey(one, animal="a", progress=False)
+
+
+def test_a_clock_is_asked_for_where_samples_have_none() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    with pytest.warns(recordings.RecordingWarning, match="no clock"):
+        nissl.survey(x, progress=False)
+
+
+def test_positions_of_tokens_stand_for_time(tmp_path: Path) -> None:
+    x = xr.DataArray(np.random.default_rng(0).normal(size=(1, 60, 4)), dims=("sample", "position", "unit"))
+    with pytest.raises(InputError, match="one trial or animal at a time"):
+        nissl.survey(x, progress=False)
+    found = nissl.survey(x[0], progress=False)
+    assert "over 60 tokens" in found.verdict
+    text = found.save(tmp_path / "a.html").read_text()
+    assert "60 samples; states need 400 or more." in text
+    assert "The recording holds no behaviour." in text
 
 
 def test_charts_break_lines_and_hatch_where_nothing_is_known() -> None:

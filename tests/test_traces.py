@@ -42,6 +42,7 @@ def test_states_of_a_network_count_positions() -> None:
     ("given", "keywords", "message"),
     [
         (np.zeros((2, 2, 2, 2)), {}, "shape"),
+        (X[:, 0], {"dims": ("trial", "time", "unit")}, r"for one unit give x\[:, None\]"),
         (X[:, :1], {"min_units": 2}, "1 unit"),
         (X[:1], {}, "1 sample"),
         (np.where(np.eye(20, 3) > 0, np.inf, X), {}, "infinite activity in '0', '1', '2'"),
@@ -66,3 +67,14 @@ def test_what_cannot_be_used_is_named(given: object, keywords: dict, message: st
 def test_unknown_variable_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="activity"):
         as_traces(xr.Dataset({"activity": (("time", "unit"), X)}), variable="activty")
+
+
+def test_labelled_trials_are_matched_by_name() -> None:
+    first = xr.DataArray(X, dims=("time", "unit"), coords={"unit": list("abc")})
+    other = first[:15].isel(unit=[2, 0, 1]).transpose("unit", "time")
+    found = as_traces([first, other], ("trial", "time", "unit"))
+    assert found["unit"].values.tolist() == list("abc")
+    np.testing.assert_array_equal(found.values[1, :15], X[:15])
+    assert np.isnan(found.values[1, 15:]).all()
+    with pytest.raises(InputError, match="trial 1 has the units"):
+        as_traces([first, other.assign_coords(unit=list("abd"))], ("trial", "time", "unit"))

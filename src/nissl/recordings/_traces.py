@@ -68,7 +68,7 @@ def as_traces(
     [0.0, 0.5, 1.0, 1.5]
     """
     found = _labelled(x, tuple(dims), variable)
-    found = _renamed(found, tuple(dims))
+    found = renamed(found, tuple(dims))
     absent = [d for d in dims if d not in found.dims]
     if set(found.dims) - set(dims) or absent != list(dims[: len(absent)]):
         raise InputError(f"axes {tuple(map(str, found.dims))}; allowed: {tuple(dims)}, each named or in this order")
@@ -100,11 +100,31 @@ def _labelled(x: Any, dims: tuple[str, ...], variable: str | None) -> xr.DataArr
     if hasattr(x, "detach"):
         x = x.detach().cpu().numpy()
     if isinstance(x, list | tuple) and x and all(np.ndim(part) == len(dims) - 1 for part in x) and len(dims) > 1:
+        if all(isinstance(part, xr.DataArray) and set(part.dims) == set(dims[1:]) for part in x):
+            return _stacked(list(x), dims)
         x = _padded([np.asarray(part, dtype=float) for part in x])
     values = np.asarray(x)
     if not len(dims) - 1 <= values.ndim <= len(dims):
-        raise InputError(f"an array of shape {values.shape}; allowed: axes {dims}")
+        hint = "; for one unit give x[:, None]" if values.ndim == 1 and dims[-2:] == ("time", "unit") else ""
+        raise InputError(f"an array of shape {values.shape}; allowed: axes {dims}{hint}")
     return xr.DataArray(values, dims=dims[len(dims) - values.ndim :])
+
+
+def _stacked(parts: list[xr.DataArray], dims: tuple[str, ...]) -> xr.DataArray:
+    """Labelled trials one above the other: axes and units in one order, whatever order each has them in."""
+    last = dims[-1]
+    named = [last in part.coords for part in parts]
+    names = parts[0][last].values if all(named) else None
+    if names is not None:
+        for number, part in enumerate(parts):
+            if sorted(map(str, part[last].values)) != sorted(map(str, names)):
+                raise InputError(
+                    f"{dims[0]} {number} has the {last}s {listed(part[last].values)}, the first one {listed(names)}; all need the same"
+                )
+        if len(set(map(str, names))) == len(names):
+            parts = [part.sel({last: names}) for part in parts]
+    values = _padded([np.asarray(part.transpose(*dims[1:]).values, dtype=float) for part in parts])
+    return xr.DataArray(values, dims=dims, coords={} if names is None else {last: names})
 
 
 def _padded(parts: list[np.ndarray]) -> np.ndarray:
@@ -120,7 +140,8 @@ def _padded(parts: list[np.ndarray]) -> np.ndarray:
     return out
 
 
-def _renamed(x: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
+def renamed(x: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
+    """The axes under the names of this library: `position` or `frame` is `time`, for example."""
     for wanted in dims:
         if wanted not in x.dims:
             other = next((d for d in SYNONYMS.get(wanted, ()) if d in x.dims and d not in dims), None)
@@ -179,13 +200,17 @@ def _check(x: xr.DataArray, min_units: int, min_samples: int, constant: str, mis
         )
     empty = ~known.any(axis=others)
     if empty.any():
-        raise InputError(f"units without a single sample: {listed(names[empty])}; leave them out")
+        raise InputError(
+            f"units without a single sample: {listed(names[empty])}; leave them out: recording.drop_sel(unit=[...])"
+        )
     if constant == "raise":
         low = np.where(known, values, np.inf).min(axis=others)
         high = np.where(known, values, -np.inf).max(axis=others)
         still = low == high
         if still.any():
-            raise InputError(f"units that never change: {listed(names[still])}; leave them out")
+            raise InputError(
+                f"units that never change: {listed(names[still])}; leave them out: recording.drop_sel(unit=[...])"
+            )
 
 
 def listed(names: Any, most: int = 6) -> str:

@@ -144,7 +144,9 @@ class Survey(Saved):
         start, stop = float(self.shown["time"][0]), float(self.shown["time"][-1])
         lost = float(self.missing["missing"].to_numpy().mean())
         gaps = f", {lost:.1%} of it missing" if lost else ", nothing missing"
-        return f"{self.shown.sizes['unit']} {kind} units over {_duration(stop - start)}{gaps}."
+        tokens = self.shown.attrs.get("time_unit") == "token"
+        over = f"{self.shown.sizes['time']} tokens" if tokens else _duration(stop - start)
+        return f"{self.shown.sizes['unit']} {kind} units over {over}{gaps}."
 
     def _of_states(self) -> str:
         if isinstance(self.states, Refused):

@@ -25,6 +25,7 @@ def render(survey: Survey) -> str:
     made = environment()
     made.tests["refused"] = lambda part: isinstance(part, Refused)
     made.filters["p"] = lambda v: "–" if v != v else f"{v:.3f}" if v >= 0.001 else "<0.001"
+    made.filters["sentence"] = lambda v: v[:1].upper() + v[1:].rstrip(".") + "."
     return made.get_template("survey.html").render(
         s=survey,
         overview=_overview(survey),
@@ -36,6 +37,7 @@ def render(survey: Survey) -> str:
         rhythms=None if isinstance(survey.rhythms, Refused) else _rhythms(survey.rhythms),
         wiring=None if isinstance(survey.wiring, Refused) else _wiring(survey.wiring),
         seconds=sum(survey.seconds.values()),
+        time_unit=_unit(survey.shown),
     )
 
 

@@ -19,7 +19,7 @@ import nissl
 from nissl import recordings
 from nissl.errors import InputError, MissingExtraError, unknown
 from nissl.recordings import as_traces
-from nissl.recordings._traces import listed
+from nissl.recordings._traces import listed, renamed
 from nissl.report._parts import decoding, factors, rhythms, states, wiring
 from nissl.report.survey import Refused, Survey
 
@@ -138,6 +138,12 @@ def _opened(recording: Any, animal: str | None, rate: float | None, file: dict[s
         if chosen not in recording:
             raise unknown("animal", chosen, recording)
         return recording[chosen], f"{name}, {chosen}" if len(recording) > 1 else name
+    if animal is not None:
+        own = str(recording.attrs["animal"]) if "animal" in getattr(recording, "attrs", {}) else None
+        if animal != own:
+            raise unknown(
+                "animal", animal, [own] if own else [], "a recording of one animal; leave animal= (--animal) out"
+            )
     if isinstance(recording, xr.Dataset):
         source = recording.attrs.get("source")
         return recording, name if name != "A recording" else str(source or name)
@@ -161,9 +167,16 @@ def _shown(
     name = "spikes" if spikes else "activity"
     if name not in data:
         as_traces(data)  # which says what is wanted
-    values = data[name].transpose("time", "unit", ...)
-    if values.ndim != 2:
+    values = renamed(data[name], ("time", "unit"))
+    if set(values.dims) != {"time", "unit"}:
         raise InputError(f"{name} with axes {values.dims}; survey one trial or animal at a time, (time, unit)")
+    values = values.transpose("time", "unit")
+    if rate is None and "time" not in values.coords and values.attrs.get("time_unit") != "token":
+        warnings.warn(
+            "no clock: a sample is taken to last a second; pass rate=... (samples a second)",
+            recordings.RecordingWarning,
+            stacklevel=3,
+        )
     known = ~np.isnan(values.values.astype(float))
     low = np.where(known, values.values, np.inf).min(0)
     high = np.where(known, values.values, -np.inf).max(0)
