@@ -117,6 +117,6 @@ def clock(traces: xr.DataArray) -> float:
     step = float(np.median(steps))
     if np.abs(steps - step).max() > 0.1 * step:
         raise InputError(
-            f"a clock with steps from {steps.min():.4g} to {steps.max():.4g} s; resample the recording to an even rate first"
+            f"a clock with steps from {steps.min():.4g} to {steps.max():.4g} s; bring it onto an even one first: recordings.homogenise(recording, dt={step:.4g})"
         )
     return step
