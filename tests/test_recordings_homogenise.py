@@ -476,7 +476,7 @@ def test_spikes_are_taken_as_rates() -> None:
         (dict(window=1000), "100 samples is shorter than the filter"),
         (dict(smooth="gaussian", sigma=200.0), "shorter than the filter"),
         (dict(smooth="exponential", alpha=1.5), "alpha is 1.5; allowed"),
-        (dict(normalise="zscore"), "unknown normalisation"),
+        (dict(normalise="zscore"), "unknown normalisation 'zscore'.*allowed: .*'standard', 'causal', 'dF/F'"),
         (dict(normalise="dF/F", baseline=600.0), "shorter than the window"),
         (dict(interpolate="spline"), "unknown interpolation"),
         (dict(max_gap=-1.0), "max_gap"),

@@ -23,7 +23,7 @@ from nissl.recordings._homogenising.normalising import DeltaF, Normalise
 from nissl.recordings._homogenising.ordering import Order, neuron_list
 from nissl.recordings._homogenising.resampling import CENTRE, FINE, Resample, Residual, StartAtZero
 from nissl.recordings._homogenising.smoothing import Smooth
-from nissl.recordings._homogenising.step import Step, check_positive, planned, recording_of, run
+from nissl.recordings._homogenising.step import Step, check_choice, check_positive, planned, recording_of, run
 from nissl.recordings._notes import RecordingWarning
 
 
@@ -63,6 +63,7 @@ def homogeniser(
         steps.append(("residual", Residual()))
     steps.append(("smooth", Smooth(method=smooth, window=window, alpha=alpha, sigma=sigma)))
     steps.append(("resample", Resample(dt=dt, interpolate=interpolate, max_gap=max_gap)))
+    check_choice("normalisation", normalise, ("standard", "causal", "dF/F", None))
     if normalise == "dF/F":
         steps.append(("normalise", DeltaF(window=baseline)))
     else:

@@ -120,9 +120,12 @@ def planned(steps: list[Step], recording: xr.Dataset) -> Plan:
 def check_choice(name: str, value: object, allowed: tuple[Any, ...]) -> None:
     """Raise unless a setting is one of those allowed, naming the nearest."""
     if value not in allowed:
-        from nissl.errors import unknown
+        from nissl.errors import nearest, unknown
 
-        raise unknown(name, value, [str(a) for a in allowed])
+        # The right word may look nothing like the one given: 'zscore' is 'standard' here.
+        options = [str(a) for a in allowed]
+        hint = "allowed: " + ", ".join(map(repr, options)) if nearest(str(value), options) else ""
+        raise unknown(name, value, options, hint)
 
 
 def check_positive(name: str, value: Any, unit: str = "") -> None:
