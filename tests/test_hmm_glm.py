@@ -348,6 +348,19 @@ def test_a_kernel_of_its_own_and_a_learned_kernel_come_back():
     assert float(free.weights_[0, 1, 0]) == pytest.approx(1.5, abs=0.25)
 
 
+def test_units_of_labelled_trials_are_matched_by_name():
+    rng = np.random.default_rng(9)
+    trials = [
+        xr.DataArray(rng.poisson([1.0, 0.3, 2.0], (n, 3)), dims=("time", "unit"), coords={"unit": list("abc")})
+        for n in (60, 40)
+    ]
+    model = HMMGLM(n_states=1, prior=None, progress=False).fit(trials)
+    assert model.unit_names_.tolist() == list("abc")
+    expected = model.score(trials)
+    assert model.score([trials[0], trials[1].isel(unit=[2, 0, 1])]) == pytest.approx(expected, abs=1e-12)
+    assert model.score([t.isel(unit=[2, 0, 1]).T for t in trials]) == pytest.approx(expected, abs=1e-12)
+
+
 def test_covariates_are_matched_by_name():
     rng = np.random.default_rng(8)
     values = rng.normal(size=(1, 200, 2))

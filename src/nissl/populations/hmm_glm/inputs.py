@@ -69,7 +69,10 @@ def read_counts(x: Any, observations: str) -> Counts:
     lengths = values.shape[1] - some[:, ::-1].argmax(axis=1)
     time = spikes["time"].values
     width = spikes.attrs.get("bin_width") or (float(np.median(np.diff(time))) if len(time) > 1 else 1.0)
-    named = isinstance(x, xr.DataArray | xr.Dataset) and any(n in x.coords for n in SYNONYMS["unit"])
+    named = all(
+        isinstance(part, xr.DataArray | xr.Dataset) and any(n in part.coords for n in SYNONYMS["unit"])
+        for part in (x if isinstance(x, list | tuple) else [x])
+    )
     return Counts(spikes, lengths, single, float(width), named)
 
 
