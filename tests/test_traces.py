@@ -78,3 +78,9 @@ def test_labelled_trials_are_matched_by_name() -> None:
     assert np.isnan(found.values[1, 15:]).all()
     with pytest.raises(InputError, match="trial 1 has the units"):
         as_traces([first, other.assign_coords(unit=list("abd"))], ("trial", "time", "unit"))
+
+
+def test_activity_of_half_precision_networks() -> None:
+    for kind in (torch.bfloat16, torch.float16):
+        given = torch.tensor(X).to(kind)
+        np.testing.assert_array_equal(as_traces(given).values, given.double().numpy())

@@ -98,7 +98,8 @@ def _labelled(x: Any, dims: tuple[str, ...], variable: str | None) -> xr.DataArr
     if hasattr(x, "stack") and hasattr(x, "keys"):  # recordings.Collection
         return _labelled(x.stack(), dims, variable)
     if hasattr(x, "detach"):
-        x = x.detach().cpu().numpy()
+        x = x.detach().cpu()
+        x = (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()  # numpy has no such type
     if isinstance(x, list | tuple) and x and all(np.ndim(part) == len(dims) - 1 for part in x) and len(dims) > 1:
         if all(isinstance(part, xr.DataArray) and set(part.dims) == set(dims[1:]) for part in x):
             return _stacked(list(x), dims)
