@@ -61,9 +61,7 @@ def hdf5(path: Path) -> np.ndarray:
 def peak(code: str) -> float:
     """Most memory of a process that runs the code, in megabytes above one that only imports."""
     report = "print(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024)"
-    start = (
-        "import pynwb, h5py; from nissl import recordings; import nissl.recordings._files.saving, nissl.recordings._files.read_nwb; "
-    )
+    start = "import pynwb, h5py; from nissl import recordings; import nissl.recordings._files.saving, nissl.recordings._files.read_nwb; "
     found = [
         float(subprocess.run([sys.executable, "-c", start + what + report], capture_output=True, text=True, check=True, cwd=Path(__file__).parent).stdout)
         for what in ("", code + "; ")

@@ -22,7 +22,9 @@ def test_a_linear_read_out_is_found_and_an_unrelated_one_is_not() -> None:
     x = slow(0, 800, 6)
     noise = slow(1, 800, 2)
     both = np.stack([x @ np.arange(6.0) + noise[:, 0], noise[:, 1]], 1)
-    found = decode(x, xr.DataArray(both, dims=("time", "variable"), coords={"variable": ["speed", "other"]})).set_index("variable")
+    found = decode(x, xr.DataArray(both, dims=("time", "variable"), coords={"variable": ["speed", "other"]})).set_index(
+        "variable"
+    )
     assert found.loc["speed", "correlation"] > 0.95
     assert found.loc["speed", "p"] == 0.01
     assert abs(found.loc["other", "correlation"]) < 0.3
@@ -30,7 +32,10 @@ def test_a_linear_read_out_is_found_and_an_unrelated_one_is_not() -> None:
 
 
 def test_p_is_uniform_for_slow_signals_that_have_nothing_to_do_with_each_other() -> None:
-    p = [float(decode(slow(i, 400, 5), slow(1000 + i, 400, 1)[:, 0], n_surrogates=39, seed=i)["p"].iloc[0]) for i in range(80)]
+    p = [
+        float(decode(slow(i, 400, 5), slow(1000 + i, 400, 1)[:, 0], n_surrogates=39, seed=i)["p"].iloc[0])
+        for i in range(80)
+    ]
     assert kstest(p, "uniform").pvalue > 0.01
     assert np.mean(np.array(p) <= 0.05) <= 0.12
 
@@ -39,7 +44,12 @@ def test_the_recordings_own_behaviour_is_put_on_the_clock() -> None:
     x = slow(2, 600, 4)
     recording = xr.Dataset(
         {"activity": (("time", "unit"), x), "behaviour": (("behaviour_time", "variable"), np.repeat(x[:, :1], 2, 0))},
-        {"time": np.arange(600) / 5, "unit": list("abcd"), "behaviour_time": np.arange(1200) / 10, "variable": ["speed"]},
+        {
+            "time": np.arange(600) / 5,
+            "unit": list("abcd"),
+            "behaviour_time": np.arange(1200) / 10,
+            "variable": ["speed"],
+        },
     )
     found = decode(recording)
     assert found["variable"].tolist() == ["speed"]

@@ -155,6 +155,17 @@ def test_nwb_units_with_observed_intervals(tmp_path: Path) -> None:
     assert counts["time"].values.tolist() == [0.5, 1.5, 2.5, 3.5]
 
 
+def test_nwb_stimuli_without_a_label_are_called_by_what_their_columns_say(tmp_path: Path, traces: np.ndarray) -> None:
+    nwb = with_traces(nwb_file(), traces, NAMES)
+    table = pynwb.epoch.TimeIntervals(name="grating_stimuli", description="gratings")
+    table.add_column("orientation", "degrees")
+    for i, angle in enumerate((0.0, 45.0, 0.0)):
+        table.add_interval(start_time=float(i), stop_time=i + 0.5, orientation=angle)
+    nwb.add_time_intervals(table)
+    opened = recordings.open(written(nwb, tmp_path / "gratings.nwb"))
+    assert opened["stimulus_label"].values.tolist() == ["orientation 0", "orientation 45", "orientation 0"]
+
+
 def test_nwb_behaviour_stimulus_and_trials_have_clocks_of_their_own(tmp_path: Path, traces: np.ndarray) -> None:
     nwb = with_traces(nwb_file(), traces, NAMES)
     nwb.subject = pynwb.file.Subject(subject_id="worm7", species="Caenorhabditis elegans")

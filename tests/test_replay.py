@@ -14,8 +14,8 @@ from sklearn.base import clone
 
 from nissl.errors import InputError, UnknownNameError
 from nissl.populations import ReplayDecoder, flexibility, rank_order, sequenceness
-from nissl.populations._events import event_counts
-from nissl.populations._trajectories import best_line, position_moments, shifted_moments, weighted_correlation
+from nissl.populations.sequences.events import event_counts
+from nissl.populations.sequences.trajectories import best_line, position_moments, shifted_moments, weighted_correlation
 from nissl.recordings.simulate import place_cells, replay_events
 
 

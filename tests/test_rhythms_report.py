@@ -9,7 +9,7 @@ import xarray as xr
 
 from nissl.errors import InputError
 from nissl.populations import dynamics_report
-from nissl.populations.dynamics import COLUMNS, MEASURES
+from nissl.populations.dynamics.report import COLUMNS, MEASURES
 from nissl.recordings.simulate import nested_oscillation, phase_locked_spikes, pink_noise, place_cells, replay_events
 
 

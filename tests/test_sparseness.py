@@ -24,7 +24,7 @@ from nissl.populations import (
     weight_distributions,
     weight_statistics,
 )
-from nissl.populations._triads import TRIADS, triad_census
+from nissl.populations.weights.triads import TRIADS, triad_census
 from nissl.statistics import gini
 
 

@@ -40,6 +40,14 @@ def _recordings() -> None:
     """Recordings of brains."""
 
 
+def _known(file: str) -> None:
+    """A path that leads nowhere is refused before the models are imported; a bare name may be a sample's."""
+    from nissl.recordings._files.opening import existing
+
+    if "." in file or "/" in file:
+        existing(file)
+
+
 def _samples(incomplete: str) -> list[str]:
     from nissl.recordings import simulate
 
@@ -70,6 +78,7 @@ def report(
     """Look a recording over: what is missing, states, factors, rhythms, wiring and behaviour, each beside its control."""
     if units < 2:
         raise InputError(f"--units {units}; give 2 or more")
+    _known(file)
     path = report_path(out, file)
     asked = {
         "activity": file_activity,

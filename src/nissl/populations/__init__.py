@@ -4,7 +4,7 @@ from nissl.populations import attractors, rhythms
 from nissl.populations.communities.block_model import BlockModel, description_length, weighted_block_model
 from nissl.populations.communities.leiden import correlation_communities, leiden
 from nissl.populations.decoding import decode
-from nissl.populations.dynamics import dynamics_report
+from nissl.populations.dynamics.report import dynamics_report
 from nissl.populations.gain_control import (
     AdaptationEffects,
     AdaptationFit,
@@ -20,16 +20,16 @@ from nissl.populations.motifs.dynamic_connectome import DynamicConnectome
 from nissl.populations.motifs.rank_choice import RankCurve, rank_curve
 from nissl.populations.motifs.tensor_factors import TensorFactors, factor_similarity, nonnegative_cp
 from nissl.populations.neuroformer import Neuroformer, SpikeTokenizer
-from nissl.populations.replay import ReplayDecoder
-from nissl.populations.sequenceness import sequenceness
-from nissl.populations.sequences import Flexibility, RankOrder, flexibility, rank_order
+from nissl.populations.sequences.rank_order import Flexibility, RankOrder, flexibility, rank_order
+from nissl.populations.sequences.replay import ReplayDecoder
+from nissl.populations.sequences.sequenceness import sequenceness
 from nissl.populations.sparseness import active_fraction, hoyer, sparseness, treves_rolls, treves_rolls_sparseness
 from nissl.populations.structure.structure_function import (
     StructureFunction,
     functional_connectivity,
     structure_function,
 )
-from nissl.populations.weight_statistics import (
+from nissl.populations.weights.weight_statistics import (
     WeightStatistics,
     lottery_curve,
     reciprocity,

@@ -22,6 +22,7 @@ from nissl.recordings._names import is_name, match_names, suggestions
 from nissl.recordings._notes import RecordingWarning
 from nissl.recordings._traces import listed
 
+_SLOW = 20.0  # seconds between samples, beyond which a clock is asked about
 SCAN = 2**22  # values that are looked at without being asked to, so that opening a long recording stays quick
 
 
@@ -187,6 +188,11 @@ def _clock(name: str, time: np.ndarray, r: xr.Dataset, error, warn) -> None:
             )
     if name == "time" and len(time) > 2:
         steps = np.diff(time)
+        if np.median(steps) > _SLOW:
+            warn(
+                "rate",
+                f"one sample in {np.median(steps):.4g} s, {(time[-1] - time[0]) / 3600:.3g} h in all: is the clock in seconds? in milliseconds it would be {1000 / np.median(steps):.4g} Hz",
+            )
         gaps = int((steps > 2.5 * np.median(steps)).sum())
         if gaps:
             warn(

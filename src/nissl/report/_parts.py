@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from nissl import populations, recordings
 from nissl.errors import InputError, NisslError
 from nissl.populations import HMMGLM, DynamicConnectome, functional_connectivity
-from nissl.populations.dynamics import dynamics_report
+from nissl.populations.dynamics.report import dynamics_report
 from nissl.recordings import worm
 from nissl.report.survey import Decoding, Factors, States, Wiring
 from nissl.statistics import against, circular_shifts
@@ -22,6 +22,7 @@ Kind = Literal["poisson", "gaussian"]
 _BLOCKS = 16  # stretches of time; every other one is held out
 _SHIFTS = 99
 _STATES = (1, 2, 3, 4)
+_FEWEST = 200  # samples below which groups are read into noise
 _LEAST = 400  # samples below which states and decoders only fit noise
 
 
@@ -101,6 +102,8 @@ def _step(x: xr.DataArray) -> float:
 
 def factors(data: xr.Dataset, x: xr.DataArray, shown: xr.DataArray, spikes: bool, seed: int) -> Factors:
     """Groups of units that change together, and when; beside shifted units, and beside Leiden on plain correlations."""
+    if x.sizes["time"] < _FEWEST:
+        raise InputError(f"{x.sizes['time']} samples; factors need {_FEWEST} or more")
     smooth = max(0.5, 2 * _step(x))
     intervals = data[[v for v in data.data_vars if str(v).startswith("stimulus_") and data[v].dims == ("interval",)]]
     recording = intervals.assign(activity=x)

@@ -108,7 +108,7 @@ def opened(
     """The same for what was asked as a whole; `scan` says whether all activity is looked at, `skip_bad` whether files that cannot be read are
     left out of a folder.
     """
-    place = _existing(path)
+    place = existing(path)
     found = _read(place, request, skip_bad)
     if not isinstance(found, Collection):
         return _looked_over(found, request, place.name, f"{place.name}: ", check, scan)
@@ -137,7 +137,8 @@ def requested(*, units: Any = None, rate: Any = None, mend: Iterable[str] = (), 
     return Request(units=units, rate=rate, mend=remedies(mend), **rest)
 
 
-def _existing(path: str | Path) -> Path:
+def existing(path: str | Path) -> Path:
+    """The path, or an error that names the nearest."""
     text = str(path)
     if re.match(r"^[A-Za-z][A-Za-z0-9+.-]+://", text):
         raise InputError(f"{text!r} is not on this machine; copy it here first, then open the copy")

@@ -262,7 +262,7 @@ class _Reader:
                         dim,
                         value,
                     )
-        return out
+        return _labelled(out)
 
     def _about(self) -> dict[str, Any]:
         about = {k: str(v) for k in _ABOUT if (v := getattr(self.file, k, None))}
@@ -276,6 +276,25 @@ class _Reader:
                 about["animal"] = str(subject.subject_id)
         about["source"] = self.path.name
         return about
+
+
+def _labelled(out: dict[str, Any], most: int = 24) -> dict[str, Any]:
+    """Stimuli without a label are told apart by what their columns say: `orientation 45, contrast 0.5`."""
+    if "stimulus_start" not in out or "stimulus_label" in out:
+        return out
+    said = []
+    for key, (dim, values) in out.items():
+        column = key.removeprefix("stimulus_")
+        if dim != "interval" or column in ("start", "stop", "id") or np.ndim(values) != 1:
+            continue
+        if 1 < len(np.unique(values.astype(str))) <= min(most, len(values)):
+            said.append([f"{column} {v:g}" if isinstance(v, float) else f"{column} {v}" for v in values.tolist()])
+    if said:
+        out["stimulus_label"] = (
+            "interval",
+            np.array([", ".join(parts) for parts in zip(*said, strict=True)], dtype=object),
+        )
+    return out
 
 
 def _written_by_us(path: Path, file: Any) -> xr.Dataset:

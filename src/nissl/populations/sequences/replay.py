@@ -15,10 +15,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from nissl.errors import InputError, unknown
-from nissl.populations._events import event_counts
-from nissl.populations._place_fields import Positions, fields_of
 from nissl.populations._spike_trains import as_spike_trains
-from nissl.populations._trajectories import (
+from nissl.populations.sequences.events import event_counts
+from nissl.populations.sequences.place_fields import Positions, fields_of
+from nissl.populations.sequences.trajectories import (
     Method,
     in_events,
     position_moments,

@@ -13,7 +13,7 @@ import xarray as xr
 from scipy import stats
 
 from nissl.errors import InputError
-from nissl.populations._triads import TRIADS, triad_census
+from nissl.populations.weights.triads import TRIADS, triad_census
 from nissl.statistics import SurrogateTest, against, gini, rewired
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from scipy.stats import binom, binomtest
 from nissl.errors import InputError
 from nissl.populations._spike_trains import SpikeTrains
 from nissl.populations.attractors import discover_patterns, overlaps, transitions, visits
-from nissl.populations.replay import ReplayDecoder
 from nissl.populations.rhythms import (
     comodulogram,
     dimensionality,
@@ -24,9 +23,10 @@ from nissl.populations.rhythms import (
 )
 from nissl.populations.rhythms._signals import Signals
 from nissl.populations.rhythms.spectra import peaks
-from nissl.populations.sequences import rank_order
+from nissl.populations.sequences.rank_order import rank_order
+from nissl.populations.sequences.replay import ReplayDecoder
 from nissl.populations.sparseness import Kind, as_rates, sparseness_test
-from nissl.populations.weight_statistics import WeightStatistics
+from nissl.populations.weights.weight_statistics import WeightStatistics
 from nissl.recordings import as_traces
 from nissl.statistics import SurrogateTest, against, phase_randomised
 

@@ -12,8 +12,8 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from nissl.errors import InputError
-from nissl.populations._events import event_windows
 from nissl.populations._spike_trains import as_spike_trains
+from nissl.populations.sequences.events import event_windows
 from nissl.recordings._traces import listed
 from nissl.statistics import SurrogateTest, against
 

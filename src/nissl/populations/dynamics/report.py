@@ -13,11 +13,11 @@ import pandas as pd
 import xarray as xr
 
 from nissl.errors import NisslError
-from nissl.populations import _dynamics_answers as answer
-from nissl.populations._dynamics_answers import Answer
 from nissl.populations._spike_trains import as_spike_trains
+from nissl.populations.dynamics import _answers as answer
+from nissl.populations.dynamics._answers import Answer
 from nissl.populations.rhythms._signals import TOKENS, as_signals
-from nissl.populations.weight_statistics import weight_statistics
+from nissl.populations.weights.weight_statistics import weight_statistics
 
 COLUMNS = ("section", "concept", "measure", "statement", "effect", "control", "control_sd", "z", "p", "n", "note")
 # measure -> section, concept, and the statement of the perspective that it stands for

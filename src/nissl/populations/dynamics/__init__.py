@@ -1,0 +1,1 @@
+"""How dynamical is this system? One table of measures, each beside its control."""

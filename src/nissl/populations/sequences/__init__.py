@@ -1,0 +1,1 @@
+"""Sequences of activity: replay of experience, order across events, sequences without a template."""

@@ -1,0 +1,1 @@
+"""Weights of a network: sparsity, tails, reciprocity, triads, beside rewired graphs."""
