@@ -94,6 +94,9 @@ def test_killed_at_any_moment_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
         process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
+        end = time.monotonic() + 20
+        while not cut.exists() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)  # on a busy machine the first batch takes a while
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.wait()

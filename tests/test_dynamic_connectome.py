@@ -411,7 +411,7 @@ def test_stimuli_are_checked(table, message):
 def test_uneven_clocks_are_refused():
     time = np.r_[np.arange(50), 60 + np.arange(50)] / 4
     x = xr.DataArray(np.random.default_rng(0).normal(size=(100, 4)), dims=("time", "unit"), coords={"time": time})
-    with pytest.raises(InputError, match="resample"):
+    with pytest.raises(InputError, match="homogenise"):
         differential_affinity(x)
 
 

@@ -146,6 +146,7 @@ def optimise_stimuli(
     --------
     Two stimuli, each along its own direction; on a ball the optimum of a linear objective is that direction.
 
+    >>> from nissl.comparison import L2Ball
     >>> directions = torch.eye(3)[:2]
     >>> found = optimise_stimuli(
     ...     lambda x, which: (x * directions[which]).sum(1), noise_stimuli(2, (3,), L2Ball(2.0)), L2Ball(2.0)
