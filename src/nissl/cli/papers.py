@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -53,6 +54,7 @@ def reproduce(
             results.append(result)
             if not as_json:
                 _print_claim(result)
+                sys.stdout.flush()  # claims take a while each; a log shows them as they come
     failed = [r for r in results if r["expected"] and not r["holds"]]
     if as_json:
         print_json(results)
