@@ -153,7 +153,10 @@ def _time_shuffled(recording: xr.Dataset, seed: int) -> xr.Dataset:
     paper_value="with 1 % of the labels a pretrained model decodes speed where one from scratch fails (table 1)",
     threshold="held-out correlation, pretrained - scratch: >= 0.08 at 24 labels, <= 0.05 at 480; pretrained on shifted units loses half of the gap",
     seeds=2,
-    note="ridge regression on counts of spikes is given beside it; training ends where cross-validation over the labels says, at most after 120 and 300 steps",
+    expected=False,
+    note="holds for some data and not for other: the gap at 24 labels was 0.23 to 0.33 over seeds, but at 480 labels it was 0.03 to 0.08 where 0.05 is allowed, since the untrained "
+    "body overfits, and shifted units lost 0.5 to 0.9 of the gap; rate of spikes and steps were chosen while looking at such figures. Ridge regression on counts of spikes, given "
+    "beside it, does as well or better with 480 labels. Training ends where cross-validation over the labels says, at most after 120 and 300 steps",
 )
 def _few_shot(seeds: Sequence[int]) -> Outcome:
     each = [_decoders(seed) for seed in seeds]
