@@ -177,9 +177,10 @@ def _raw_cosine(worms: xr.Dataset, seed: int) -> float:
 @PAPER.claim(
     "the number of motifs can be read off the agreement of restarts",
     paper_value="not reported",
-    threshold="stability >= 0.97 up to three components for every seed, mean <= 0.92 at four; three chosen every time",
+    threshold="stability >= 0.97 up to three components and <= 0.92 at four, every seed; three chosen every time",
     seeds=3,
-    note="stability compares the starts that come within 0.01 of the best explained variance; control: one component too many. Motifs have 12, 9 and "
+    expected=False,
+    note="at four components some data sets stay above 0.92, though their mean is below it and three are always chosen; stability compares the starts that come within 0.01 of the best explained variance; control: one component too many. Motifs have 12, 9 and "
     "6 neurons: of two that are equally strong, a model with too few components leaves out either",
 )
 def _rank_is_seen(seeds: Sequence[int]) -> Outcome:
@@ -189,8 +190,13 @@ def _rank_is_seen(seeds: Sequence[int]) -> Outcome:
         up_to.append(float(curve.table["stability"].loc[:3].min()))
         beyond.append(float(curve.table["stability"].loc[4]))
         chosen.append(curve.chosen)
-    holds = min(up_to) >= 0.97 and np.mean(beyond) <= 0.92 and set(chosen) == {3}
-    return Outcome(min(up_to), float(np.mean(beyond)), bool(holds), f"chosen: {', '.join(map(str, chosen))}")
+    holds = min(up_to) >= 0.97 and max(beyond) <= 0.92 and set(chosen) == {3}
+    return Outcome(
+        min(up_to),
+        max(beyond),
+        bool(holds),
+        f"mean at four {np.mean(beyond):.2f}; chosen: {', '.join(map(str, chosen))}",
+    )
 
 
 @PAPER.claim(

@@ -131,29 +131,34 @@ def _from_recording(seed: int) -> tuple[float, float]:
     return float(ppc[:40].mean()), float(ppc[40:].mean())
 
 
+# A fast rhythm as faint as in the reference, whose modulation index at depth 0.2 is 0.001.
+FAINT = {"amplitude": 0.4, "noise": 1.0}
+
+
 @PAPER.claim(
     "nested oscillations carry amplitude at a phase: 7 Hz phase, 60 Hz amplitude, in pink noise (20 s)",
     paper_value="none: a perspective; fast rhythms are nested in slow ones",
     threshold="modulation index rises with depth 0.2, 0.5, 1; p <= 0.01 and preferred phase within 0.35 rad at each; controls: at depth 0 and after phases are "
     "randomised p < 0.05 in at most 10 % of runs",
     seeds=3,
-    note="200 runs without coupling rather than 50: at 5 % true, 50 runs exceed 10 % once in 26 times",
+    expected=False,
+    note="at the reference's index at depth 0.2 (0.001) p <= 0.01 is reached in 92 to 95 % of runs, so that three seeds in a row do not always have it; 200 runs without coupling rather than 50: at 5 % true, 50 runs exceed 10 % once in 26 times",
 )
 def _nested(seeds: Sequence[int]) -> Outcome:
     depths = (0.2, 0.5, 1.0)
     index, p, error = [], [], []
     for seed in seeds:
-        runs = [_coupling(nested_oscillation(depth=d, seed=10 * seed + i), seed) for i, d in enumerate(depths)]
+        runs = [_coupling(nested_oscillation(depth=d, **FAINT, seed=10 * seed + i), seed) for i, d in enumerate(depths)]
         index.append([float(r.effect[0]) for r in runs])
         p.append([float(r.p[0]) for r in runs])
         error.append([abs(float(np.angle(np.exp(1j * (r.preferred_phase[0] - np.pi / 3))))) for r in runs])
     free = np.concatenate(
         [
-            _coupling(nested_oscillation(depth=0, n_units=25, seed=10_000 + 10 * seeds[0] + k), k).p.values
+            _coupling(nested_oscillation(depth=0, **FAINT, n_units=25, seed=10_000 + 10 * seeds[0] + k), k).p.values
             for k in range(8)
         ]
     )
-    coupled = nested_oscillation(depth=1, n_units=5, seed=seeds[0])
+    coupled = nested_oscillation(depth=1, **FAINT, n_units=5, seed=seeds[0])
     copies = phase_randomised(coupled["activity"].values, 20, seed=seeds[0])
     shuffled = [_coupling(coupled["activity"].copy(data=c), k).p.values for k, c in enumerate(copies)]
     mean = np.mean(index, 0)
@@ -165,8 +170,8 @@ def _nested(seeds: Sequence[int]) -> Outcome:
         and false <= 0.1
         and after <= 0.1
     )
-    # The margin: how the weakest coupling fares where the fast rhythm drowns.
-    faint = _coupling(nested_oscillation(depth=0.2, amplitude=0.4, noise=1.0, n_units=40, seed=seeds[0]), seeds[0])
+    # The margin: how often the weakest coupling is seen.
+    faint = _coupling(nested_oscillation(depth=0.2, **FAINT, n_units=40, seed=seeds[0]), seeds[0])
     return Outcome(
         {
             **{f"MI at depth {d:g}": m for d, m in zip(depths, mean, strict=True)},
@@ -175,7 +180,7 @@ def _nested(seeds: Sequence[int]) -> Outcome:
         },
         {"share p < 0.05 at depth 0": false, "share p < 0.05, phases randomised": after},
         holds,
-        f"in twice the noise, depth 0.2 gives MI {faint.effect.mean():.4f} and p <= 0.01 in {(faint.p <= 0.01).mean():.0%} of 40 runs",
+        f"over 40 runs depth 0.2 gives MI {faint.effect.mean():.4f} and p <= 0.01 in {(faint.p <= 0.01).mean():.0%} of them",
     )
 
 
@@ -190,28 +195,30 @@ def _coupling(recording: xr.Dataset | xr.DataArray, seed: int) -> xr.Dataset:
     threshold="share of events that pass both shuffles (p < 0.05) >= 0.95; control: bins in random order 0.02 to 0.08; slope negative in >= 0.95 of reverse "
     "events, positive in >= 0.95 of forward ones",
     seeds=3,
+    expected=False,
+    note="both shuffles are mildly liberal for bins in random order: 0.059 to 0.090 over seeds, so that some exceed 0.08; a shuffle of the bins' order keeps its level",
 )
 def _replay(seeds: Sequence[int]) -> Outcome:
     hits, signs, wrong, error = [], [], [], []
     for seed in seeds:
         run = place_cells(40, seed=seed)
         decoder = ReplayDecoder().fit(run, run.position)
-        events = replay_events(run, 200, order="mixed", seed=seed + 1)
+        events = replay_events(run, 200, order="mixed", gain=1.0, seed=seed + 1)
         found = decoder.score(events, seed=seed)
         hits.append(found["p"] < 0.05)
         signs.append(np.sign(found["slope"]) == events["direction"].values)
         wrong.append(decoder.false_positives(events, repeats=4, seed=seed))
         error.append(decoder.validate(run, run.position, seed=seed).effect)
     detected, right, false = float(np.mean(hits)), float(np.mean(signs)), float(np.mean(wrong))
-    # The margin: events no livelier than the run itself.
-    faint = replay_events(run, 200, order="mixed", gain=1.0, seed=seeds[0] + 1)
+    # Replay comes in bursts: events livelier than the run itself.
+    faint = replay_events(run, 200, order="mixed", gain=2.0, seed=seeds[0] + 1)
     found = float(np.mean(decoder.score(faint, seed=seeds[0])["p"].to_numpy() < 0.05))
     mistaken = decoder.false_positives(faint, repeats=4, seed=seeds[0])
     return Outcome(
         {"detected": detected, "direction right": right},
         {"detected, bins in random order": false},
         detected >= 0.95 and right >= 0.95 and 0.02 <= false <= 0.08,
-        f"median error on held-out laps {np.mean(error) * 100:.1f} cm of 200; with rates as in the run, rather than twice them, {found:.1%} found and "
+        f"median error on held-out laps {np.mean(error) * 100:.1f} cm of 200; with twice the rates of the run, rather than the same, {found:.1%} found and "
         f"{mistaken:.1%} of events in random order",
     )
 

@@ -79,10 +79,10 @@ def _shuffled_past_loss(model: Neuroformer, seed: int) -> float:
 @PAPER.claim(
     "attention shows who drives whom, with direction",
     paper_value="connectivity from attention finds the hubs and the direction of their connections (figure 2)",
-    threshold="AUC >= 0.9 and direction >= 0.9, transposed <= 0.4, for N_a / N_z and for attention relative to even attention; for the latter, untrained, and "
-    "trained on time-shuffled spikes: 0.4 to 0.6, mean over 16 networks and circuits",
-    note="N_a / N_z of an untrained network is somewhat above chance, since an event that stands alone gets more attention than one of many; relative attention "
-    "takes that out, so the bounds of chance are asked of it. Lagged and partial correlation and a GLM do as well in so simple a circuit",
+    threshold="AUC >= 0.9 and direction >= 0.9, transposed <= 0.4; untrained, and trained on time-shuffled spikes: 0.4 to 0.6, mean over 16 networks and circuits",
+    expected=False,
+    note="connections and directions are found; what fails for some seeds is the control: N_a / N_z of an untrained network is somewhat above chance (0.54 to 0.60), since an "
+    "event that stands alone gets more attention than one of many. Attention relative to even attention takes that out (0.47 to 0.55) and is shown beside it. Lagged and partial correlation and a GLM do as well in so simple a circuit",
 )
 def _connectivity(seeds: Sequence[int]) -> Outcome:
     circuit, driven = _circuit(seeds[0]), _circuit(seeds[0], n_hidden=4)
@@ -96,7 +96,7 @@ def _connectivity(seeds: Sequence[int]) -> Outcome:
     chance = _uninformed(seeds[0])
     control |= {name: float(values.mean()) for name, values in chance.items()}
     control |= {name: _auc(values, circuit.edges) for name, values in maps.items() if name not in ours}
-    within = [control["untrained, relative"], control["time-shuffled, relative"]]
+    within = [control["untrained"], control["time-shuffled"]]
     holds = (
         min(measured.values()) >= 0.9
         and max(control[f"transposed, {name}"] for name in ours) <= 0.4
@@ -238,7 +238,7 @@ def _rung(seed: int, name: str, *, n_units: int = 12, steps: int = 300, shuffled
 @PAPER.claim(
     "every input helps",
     paper_value="held-out loss falls with past, stimulus, alignment and behaviour (ablation)",
-    threshold="held-out nats an ID token fall by >= 0.02 with the past and with the stimulus, in every seed; a shuffled stimulus gives no fall (mean < 0.01)",
+    threshold="held-out nats an ID token fall by >= 0.02 with the past and with the stimulus, in every seed; a shuffled stimulus gives no fall (< 0.01) in any",
     seeds=3,
     note="the last two rungs, alignment and joint training with behaviour, are reported for the first seed; the card sets no threshold for them",
 )
@@ -247,13 +247,13 @@ def _ladder(seeds: Sequence[int]) -> Outcome:
     shuffled = np.array([_rung(seed, "+ stimulus", shuffled=True).evaluate().nats_id for seed in seeds])
     further = [_rung(seeds[0], name).evaluate().nats_id for name in list(LADDER)[3:]]
     fall = loss[:, :2] - loss[:, 1:]
-    holds = bool((fall >= 0.02).all() and (loss[:, 1] - shuffled).mean() < 0.01)
+    holds = bool((fall >= 0.02).all() and (loss[:, 1] - shuffled).max() < 0.01)
     return Outcome(
         dict(zip(list(LADDER)[:3], loss.mean(0), strict=True)),
         {"+ shuffled stimulus": shuffled.mean()},
         holds,
-        f"smallest fall over seeds: past {fall[:, 0].min():.3f}, stimulus {fall[:, 1].min():.3f}; mean with shuffled stimulus "
-        f"{(loss[:, 1] - shuffled).mean():.3f}; first seed: + stimulus {loss[0, 2]:.3f}, + alignment {further[0]:.3f}, + behaviour {further[1]:.3f}",
+        f"smallest fall over seeds: past {fall[:, 0].min():.3f}, stimulus {fall[:, 1].min():.3f}; largest with shuffled stimulus "
+        f"{(loss[:, 1] - shuffled).max():.3f}; first seed: + stimulus {loss[0, 2]:.3f}, + alignment {further[0]:.3f}, + behaviour {further[1]:.3f}",
     )
 
 

@@ -23,10 +23,9 @@ PAPER = Paper(
 )
 TRAIN, TEST = slice(0, 3), slice(3, 7)
 # All models of a claim see the same data: sigmoid link, one bias a unit in all states, the best of three restarts.
-COMMON = {"n_states": 3, "link": "sigmoid", "self_coupling": "as-others", "n_restarts": 3, "progress": False}
-# How units fire is not in the paper. As in its release they are coupled to themselves like to others; with these biases the constant-rate
-# model and the one-hot model come near the held-out likelihoods of the reference runs (-1.93 and -1.76 nats a spike).
-UNITS = {"n_units": 12, "link": "sigmoid", "self_coupling": True, "bias": (-1.0, -0.5)}
+COMMON = {"n_states": 3, "link": "sigmoid", "n_restarts": 3, "progress": False}
+# How units fire is not in the card; these biases give the constant-rate model the held-out likelihood of the reference runs, about -1.93 nats a spike.
+UNITS = {"n_units": 12, "link": "sigmoid", "bias": (-1.0, -0.5)}
 MODELS = {
     "one-hot": {"prior": "one-hot", "shared_bias": True},
     "one-hot, no entropy penalty": {"prior": "one-hot", "shared_bias": True, "kind_prior": "kl"},
@@ -59,12 +58,12 @@ def _mean(name: str, seeds: Sequence[int], measure: Callable[[str, int], float])
     "priors raise held-out likelihood: one-hot above Gaussian above none",
     paper_value="one-hot best in every comparison (table); reference runs -1.759, -1.774, -1.782 nats a spike",
     threshold="one-hot > Gaussian > naive on average, one-hot - naive >= 0.01 nats a spike; units shifted apart: one-hot gains < 0.01 over constant rates",
-    seeds=6,
+    seeds=3,
 )
 def _likelihood(seeds: Sequence[int]) -> Outcome:
     one_hot, gaussian, naive = (_mean(name, seeds, _score) for name in ("one-hot", "gaussian", "naive"))
     gains = []
-    for seed in seeds[:3]:
+    for seed in seeds:
         # Each unit's spikes rolled within its trials by a lag of its own: no coupling is left, rates are.
         spikes = _data(seed).spikes
         shifted = np.stack(
@@ -102,7 +101,10 @@ def _matched(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     "recovers the interaction matrices of every state",
     paper_value="smallest weight error (figure); reference runs 0.93 to 0.96, Gaussian 0.88 to 0.91, naive 0.75 to 0.89",
     threshold="correlation with the true weights >= 0.92 and >= Gaussian + 0.02; control: true weights with sources permuted",
-    seeds=6,
+    seeds=3,
+    expected=False,
+    note="holds for some draws of the data: in others even the true parameters find only 0.91 of the states. With units coupled to themselves, as the release's generator has "
+    "them, 0.94 to 0.95 against 0.88 to 0.91 over six data sets",
 )
 def _weights(seeds: Sequence[int]) -> Outcome:
     one_hot, gaussian, naive = (_mean(name, seeds, _weight_correlation) for name in ("one-hot", "gaussian", "naive"))
@@ -127,7 +129,10 @@ def _state_accuracy(name: str, seed: int) -> float:
     "recovers the states of test trials",
     paper_value="highest accuracy (figure); reference runs 0.92 to 0.96, constant rates 0.55 to 0.65",
     threshold="accuracy after matching >= 0.90 and >= naive; constant-rate model <= 0.7; shuffled labels about a third",
-    seeds=6,
+    seeds=3,
+    expected=False,
+    note="holds for some draws of the data: in others even the true parameters find only 0.91 of the states. With units coupled to themselves, as the release's generator has "
+    "them, 0.93 to 0.96",
 )
 def _states(seeds: Sequence[int]) -> Outcome:
     one_hot, naive, constant = (_mean(name, seeds, _state_accuracy) for name in ("one-hot", "naive", "constant rates"))
@@ -146,21 +151,22 @@ def _scaffold_accuracy(name: str, seed: int, order: np.ndarray | None = None) ->
     """Balanced accuracy over inhibitory, none and excitatory of the most probable kinds in the shared prior."""
     truth = _data(seed).adjacency.values
     found = _fit(name, seed).global_adjacency_.values.argmax(-1) - 1
-    found = found.ravel() if order is None else found.ravel()[order]
-    return float(balanced_accuracy_score(truth.ravel(), found))
+    pairs = ~np.eye(len(truth), dtype=bool)
+    truth, found = truth[pairs], found[pairs]
+    return float(balanced_accuracy_score(truth, found if order is None else found[order]))
 
 
 @PAPER.claim(
     "the learned prior is the scaffold that the states share",
     paper_value="read as the anatomical connectome; reference runs 0.96 to 0.98, 0.83 without the entropy penalty",
     threshold="balanced accuracy of the prior's kinds >= 0.93; permuted pairs about a third (< 0.45)",
-    seeds=6,
+    seeds=3,
     note="a functional scaffold, consistent across states; not anatomy",
 )
 def _scaffold(seeds: Sequence[int]) -> Outcome:
     found = _mean("one-hot", seeds, _scaffold_accuracy)
     without = _mean("one-hot, no entropy penalty", seeds, _scaffold_accuracy)
-    n = 12 * 12
+    n = 12 * 11
     permuted = float(
         np.mean(
             [
@@ -181,7 +187,7 @@ def _scaffold(seeds: Sequence[int]) -> Outcome:
     "one-hot needs a good start: from scratch it merges states",
     paper_value="not in the paper; reference runs 0.62 to 0.85 from scratch, 0.92 to 0.96 from a Gaussian fit",
     threshold="accuracy of a single start from scratch lower by >= 0.1 on average",
-    seeds=6,
+    seeds=3,
     expected=False,
     note="one start a fit, three a data set: the best of several starts hides how often one fails. This fit merges states from scratch less often than the reference "
     "(0.70 to 0.86 right): over seeds the gap is 0.06 to 0.23, so that a gap of 0.1 is reached with most draws of the data and not with all",
@@ -211,20 +217,20 @@ def _needs_a_start(seeds: Sequence[int]) -> Outcome:
     paper_value="states align with the stages of the task (figure)",
     threshold="mutual information of Viterbi path and epoch >= 0.5 bit; epochs dealt out in another order <= 0.1 bit",
     seeds=2,
-    note="held-out trials; epochs of 10 s, states of 1 s",
+    expected=False,
+    note="epochs of 3 s and states of 1 s: the true states themselves say hardly more than 0.5 bit of the epoch; with epochs of 10 s the path says 0.8 to 0.9 bit on held-out trials",
 )
 def _epochs(seeds: Sequence[int]) -> Outcome:
     found: dict[str, list[float]] = {"path": [], "dealt": [], "true states": []}
-    train, test, epoch_bins = slice(0, 4), slice(4, 24), 500
+    epoch_bins = 150
     for seed in seeds:
-        # Epochs of ten seconds, states of one: in each epoch a state of its own is preferred, but all occur.
-        data = simulate_switching_glm(**UNITS, n_trials=24, n_bins=1000, epoch_bins=epoch_bins, seed=seed)  # type: ignore[arg-type]
-        model = HMMGLM(**COMMON, **MODELS["one-hot"], seed=seed).fit(data.spikes[train])  # type: ignore[arg-type]
-        path, epoch = model.predict(data.spikes[test]).values.ravel(), data.epoch[test].values.ravel()
+        data = simulate_switching_glm(**UNITS, n_trials=8, n_bins=900, epoch_bins=epoch_bins, seed=seed)  # type: ignore[arg-type]
+        model = HMMGLM(**COMMON, **MODELS["one-hot"], seed=seed).fit(data.spikes[TRAIN])  # type: ignore[arg-type]
+        path, epoch = model.predict(data.spikes).values.ravel(), data.epoch.values.ravel()
         orders = block_permutations(len(epoch), 50, block=epoch_bins, seed=seed)
         found["path"].append(_bits(path, epoch))
         found["dealt"].append(float(np.mean([_bits(path, epoch[order]) for order in orders])))
-        found["true states"].append(_bits(data.state[test].values.ravel(), epoch))
+        found["true states"].append(_bits(data.state.values.ravel(), epoch))
     path, dealt, truth = (float(np.mean(found[name])) for name in ("path", "dealt", "true states"))
     return Outcome(
         path, {"epochs shuffled in blocks": dealt}, path >= 0.5 and dealt <= 0.1, f"true states {truth:.2f} bit"

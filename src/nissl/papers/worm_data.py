@@ -56,6 +56,9 @@ def _homogenised(recordings: Collection, **options: object) -> Collection:
     threshold="every label in its slot; every labelled neuron correlates >= 0.95 with the latent trace; shuffled labels |r| <= 0.1; without resampling the correlation across "
     "laboratories falls by >= 0.3",
     seeds=3,
+    expected=False,
+    note="as released: a moving mean of 15 samples of each laboratory's own clock, which delays slow recordings by more seconds than fast ones. Without smoothing the "
+    "same claim holds, and is shown beside it",
 )
 def _one_order_one_clock(seeds: Sequence[int]) -> Outcome:
     least, right, shuffled, common, by_sample, smoothed = [], [], [], [], [], []
@@ -78,21 +81,20 @@ def _one_order_one_clock(seeds: Sequence[int]) -> Outcome:
             for r in released.values()
         ]
     holds = (
-        min(least) >= 0.95
+        min(smoothed) >= 0.95
         and all(right)
         and np.max(np.abs(shuffled)) <= 0.1
         and np.mean(common) - np.mean(by_sample) >= 0.3
     )
     return Outcome(
         {
-            "least correlation with the latent trace": min(least),
+            "least correlation with the latent trace": min(smoothed),
+            "least, without smoothing": min(least),
             "labels in their slot": np.mean(right),
             "across laboratories": np.mean(common),
         },
         {"shuffled labels": np.mean(shuffled), "across laboratories, no resampling": np.mean(by_sample)},
         bool(holds),
-        f"with the release's moving mean (15 samples of each laboratory's own clock) the least correlation is {min(smoothed):.2f}: it delays slow recordings by more "
-        "seconds than fast ones",
     )
 
 
