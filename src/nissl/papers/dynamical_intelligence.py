@@ -7,6 +7,7 @@ A perspective is not evidence: each claim says which measure stands for which st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -132,7 +133,7 @@ def _from_recording(seed: int) -> tuple[float, float]:
 
 
 # A fast rhythm as faint as in the reference, whose modulation index at depth 0.2 is 0.001.
-FAINT = {"amplitude": 0.4, "noise": 1.0}
+FAINT: dict[str, Any] = {"amplitude": 0.4, "noise": 1.0}
 
 
 @PAPER.claim(
