@@ -20,6 +20,7 @@ SCRIPTS = (
     "store",
     "tensor_factors",
     "hmm_glm",
+    "worm_wiring",
 )
 
 
