@@ -1,6 +1,7 @@
 """Is the explanation true? Tests of attributions, each beside a control and with an interval."""
 
 from nissl.evaluation.agreement import Agreement, agreement, occlusion_agreement, spearman
+from nissl.evaluation.continual import average_accuracy, backward_transfer, forgetting, forward_transfer
 from nissl.evaluation.controls import shifted, shuffled
 from nissl.evaluation.localisation import box_iou, energy_inside, localise, pointing_game, threshold_boxes
 from nissl.evaluation.perturbation import Curve, deletion, insertion
@@ -13,10 +14,14 @@ __all__ = [
     "Curve",
     "Measured",
     "agreement",
+    "average_accuracy",
+    "backward_transfer",
     "bootstrap",
     "box_iou",
     "deletion",
     "energy_inside",
+    "forgetting",
+    "forward_transfer",
     "gini",
     "insertion",
     "localise",
