@@ -14,6 +14,9 @@ from torch import Tensor
 from nissl.errors import InputError
 from nissl.models import Inputs, Site
 
+# Axes along which a text network has one entry a token.
+TOKEN_AXES = ("position", "time")
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -94,7 +97,7 @@ def check(positions: Any, units: Any, sites: Sequence[Site]) -> Selection:
     selection = Selection(positions, units)
     for site in sites:
         dims = site.dims or ()
-        if positions is not None and "position" not in dims:
+        if positions is not None and site.axis("position") is None:
             raise InputError(f"site {site.name!r} has no positions to select; its axes are {', '.join(dims)}")
         axis = site.axis("unit")
         if site.shape is not None and axis is not None:
@@ -112,11 +115,11 @@ def apply(value: Tensor, site: Site, selection: Selection, inputs: Inputs) -> Te
         units = selection.units_of(site, value.shape[axis])
         if units is not None:
             value = value.index_select(axis, units.to(value.device))
-    if "position" not in dims:
+    position = site.axis("position")
+    if position is None:
         if selection.positions is not None:
             raise InputError(f"site {site.name!r} has no positions to select; its axes are {', '.join(dims)}")
         return value
-    position = dims.index("position")
     index = selection.index(inputs, value.shape[position])
     if index is not None:
         shape = [-1 if a == 0 else index.shape[1] if a == position else 1 for a in range(value.dim())]
@@ -126,7 +129,7 @@ def apply(value: Tensor, site: Site, selection: Selection, inputs: Inputs) -> Te
             .expand([index.shape[1] if a == position else s for a, s in enumerate(value.shape)])
         )
         value = value.gather(position, spread)
-    if inputs.kind != "text":
+    if inputs.kind != "text" or dims[position] not in TOKEN_AXES:
         return value
     real = real_positions(inputs, selection)
     if real is not None and value.is_floating_point():

@@ -12,8 +12,9 @@ import xarray as xr
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from nissl.activity._coordinates import with_coordinates
 from nissl.activity._corpus import Batch, Corpus, Question, Sink, filler
-from nissl.activity._selection import AxisNames, Selection, apply, check, real_positions
+from nissl.activity._selection import TOKEN_AXES, AxisNames, Selection, apply, check, real_positions
 from nissl.activity.store import Store
 from nissl.errors import InputError, ModelError, unknown
 from nissl.models import Inputs, Model, Site, check_called_once, load, run_until
@@ -107,10 +108,10 @@ def record(
         store = Store.open(str(to), model, corpus, question)
         if not store.complete:
             run(model, corpus, question, store, progress=progress, start=store.samples_done)
-        return store.dataset()
+        return with_coordinates(store.dataset(), model, question)
     memory = _Memory(corpus.n)
     run(model, corpus, question, memory, progress=progress)
-    return memory.dataset()
+    return with_coordinates(memory.dataset(), model, question)
 
 
 def run(model: Model, corpus: Corpus, question: Question, sink: Sink, *, progress: bool, start: int = 0) -> None:
@@ -173,9 +174,9 @@ def _one_pass(model: Model, inputs: Inputs, generated: np.ndarray | None, questi
 def _refuse_nan(part: Tensor, site: Site, inputs: Inputs, selection: Selection, done: int) -> None:
     """Padding is NaN by design, anything else is a broken network."""
     bad = torch.isnan(part)
-    real = real_positions(inputs, selection) if inputs.kind == "text" and "position" in (site.dims or ()) else None
+    position = next((i for i, d in enumerate(site.dims or ()) if d in TOKEN_AXES), None)
+    real = real_positions(inputs, selection) if inputs.kind == "text" and position is not None else None
     if real is not None:
-        position = (site.dims or ()).index("position")
         bad &= real.to(bad.device).reshape(
             [len(real) if a == 0 else real.shape[1] if a == position else 1 for a in range(bad.dim())]
         )

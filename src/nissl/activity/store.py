@@ -22,7 +22,7 @@ import zarr.storage
 
 from nissl.activity._corpus import Batch, Corpus, Question, filler
 from nissl.activity._fingerprint import model_fingerprint
-from nissl.activity._selection import AxisNames
+from nissl.activity._selection import TOKEN_AXES, AxisNames
 from nissl.errors import StoreError
 from nissl.models import Model
 
@@ -126,7 +126,7 @@ class Store:
         if width is None:
             return array
         short = [
-            (0, width - s if d in ("position", "key_position") else 0) for d, s in zip(dims, array.shape, strict=True)
+            (0, width - s if d in (*TOKEN_AXES, "key_position") else 0) for d, s in zip(dims, array.shape, strict=True)
         ]
         if not any(after for _, after in short):
             return array

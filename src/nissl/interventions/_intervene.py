@@ -62,7 +62,7 @@ def intervene(model: Model, interventions: Mapping[str, Any]) -> Iterator[Model]
             )
     with ExitStack() as stack:
         stack.callback(_watch_tokens(model, tokens).remove)
-        stack.enter_context(tap(model, taps))
+        stack.enter_context(tap(model, taps, in_time=True))
         yield model
 
 

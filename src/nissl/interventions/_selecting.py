@@ -70,11 +70,16 @@ def chosen_positions(selector: Selector, value: Tensor, site: Site, tokens: Toke
     axis = site.axis("position")
     if axis is None:
         raise InputError(f"site {site.name!r} has no positions; its axes are {', '.join(dims)}")
+    start, total = site.span or (0, value.shape[axis])
+    if total is None:
+        raise InputError(
+            f"positions at {site.name!r} need a whole sequence; step by step nobody knows which step it is"
+        )
     if flags.dtype == torch.bool:
-        if len(flags) != value.shape[axis]:
-            raise InputError(f"{len(flags)} booleans for the {value.shape[axis]} positions of {site.name!r}")
-        return along(flags.to(value.device), axis, value.dim())
-    number, real, length = tokens.numbers(value, axis)
+        if len(flags) != total:
+            raise InputError(f"{len(flags)} booleans for the {total} positions of {site.name!r}")
+        return along(flags[start : start + value.shape[axis]].to(value.device), axis, value.dim())
+    number, real, length = tokens.numbers(value, axis) if site.span is None else _moments(value, axis, start, total)
     if isinstance(selector, slice):
         start = 0 if selector.start is None else selector.start
         begin = start if start >= 0 else length + start
@@ -94,6 +99,13 @@ def chosen_positions(selector: Selector, value: Tensor, site: Site, tokens: Toke
         chosen = (number[:, :, None] == absolute[:, None, :]).any(-1)
     shape = [value.shape[0] if a == 0 else value.shape[axis] if a == axis else 1 for a in range(value.dim())]
     return (chosen & real).reshape(shape)
+
+
+def _moments(value: Tensor, axis: int, start: int, total: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The same as `Tokens.numbers`, for some steps of a network that runs in time."""
+    n, width = value.shape[0], value.shape[axis]
+    number = (start + torch.arange(width, device=value.device)).expand(n, width)
+    return number, torch.ones_like(number, dtype=torch.bool), torch.full((n, 1), total, device=value.device)
 
 
 def join(a: Tensor | None, b: Tensor) -> Tensor:

@@ -44,8 +44,8 @@ def per_unit(number: Number, value: Tensor, site: Site, units: Selector) -> Floa
 def ordered(source: Any, value: Tensor, site: Site) -> Tensor:
     """Recorded activity with its axes in the order of the site, on its device."""
     if isinstance(source, xr.DataArray):
-        # Where sites of several widths were recorded together, an axis may be called unit_48.
-        plain = {str(d): str(d).rsplit("_", 1)[0] for d in source.dims if str(d).rsplit("_", 1)[-1].isdigit()}
+        # Where sites of several widths were recorded together, an axis may be called unit_48, or unit_memory.
+        plain = {str(d): own for d in source.dims if (own := _own_axis(str(d), site)) != d}
         source = source.rename(plain) if plain else source
         dims = [d for d in site.dims or () if d != "sample" or "sample" in source.dims]
         if set(dims) != set(map(str, source.dims)):
@@ -57,12 +57,19 @@ def ordered(source: Any, value: Tensor, site: Site) -> Tensor:
     return tensor[None] if tensor.dim() == value.dim() - 1 else tensor
 
 
+def _own_axis(dim: str, site: Site) -> str:
+    if dim in (site.dims or ()):
+        return dim
+    return next((own for own in site.dims or () if dim.startswith(f"{own}_")), dim)
+
+
 def aligned(source: Any, value: Tensor, site: Site) -> Tensor:
     """The same, cut to the positions of this pass; every other axis has to fit."""
     tensor = ordered(source, value, site)
     position = site.axis("position")
     if position is not None and tensor.dim() == value.dim() and tensor.shape[position] > value.shape[position]:
-        tensor = tensor.narrow(position, 0, value.shape[position])  # recorded beside longer prompts, hence padded
+        # Recorded beside longer prompts, hence padded; or we are in the midst of a network that runs step by step.
+        tensor = tensor.narrow(position, site.span[0] if site.span else 0, value.shape[position])
     if position is not None and tensor.dim() == value.dim() and tensor.shape[position] == 1:
         tensor = tensor.expand(
             [s if a == position else -1 for a, s in enumerate(value.shape)]

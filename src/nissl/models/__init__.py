@@ -4,6 +4,7 @@ from nissl.models.images import Frame, open_image
 from nissl.models.inputs import Inputs
 from nissl.models.load import load
 from nissl.models.model import Model
+from nissl.models.probe import Probe, stepping
 from nissl.models.sites import Site, Sites
 from nissl.models.taps import StopForward, check_called_once, run_until, tap
 from nissl.models.targets import Target, class_scores, resolve_target
@@ -12,6 +13,7 @@ __all__ = [
     "Frame",
     "Inputs",
     "Model",
+    "Probe",
     "Site",
     "Sites",
     "StopForward",
@@ -22,5 +24,6 @@ __all__ = [
     "open_image",
     "resolve_target",
     "run_until",
+    "stepping",
     "tap",
 ]

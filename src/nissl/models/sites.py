@@ -12,10 +12,12 @@ from torch import nn
 
 from nissl.errors import InputError, unknown
 from nissl.models.architectures import base_path, block_count, family_of
+from nissl.models.probe import TIME_AXES, Probe
 
 Port = Literal["output", "input", "heads", "query", "key", "value", "pattern"]
 
-_UNIT_AXES = ("unit", "class", "key_position")
+# An axis may be found by a name that is not its own.
+_ALIASES = {"unit": ("unit", "class", "key_position"), "position": ("position", *TIME_AXES)}
 _TOKENS = ("sample", "position", "unit")
 _HEADS = ("sample", "position", "head", "unit")
 _PATTERN = ("sample", "head", "position", "key_position")
@@ -41,6 +43,9 @@ class Site:
         Shape in the first run (one sample); None until then.
     calls
         How often the module runs in one pass; None until the first run.
+    span
+        For a network that runs step by step under an intervention: the first step of the value that a tap sees, and how many
+        steps the pass has (None where nobody knows). None where the value is whole.
     """
 
     name: str
@@ -50,12 +55,13 @@ class Site:
     dims: tuple[str, ...] | None = None
     shape: tuple[int, ...] | None = None
     calls: int | None = None
+    span: tuple[int, int | None] | None = None
 
     def axis(self, name: str) -> int | None:
         """Which axis has this name; None where there is none, or before the first run. `unit` also finds what counts as
-        units elsewhere: classes, and the key positions of an attention pattern.
+        units elsewhere: classes, and the key positions of an attention pattern; `position` also finds time.
         """
-        names = _UNIT_AXES if name == "unit" else (name,)
+        names = _ALIASES.get(name, (name,))
         return next((self.dims.index(n) for n in names if n in self.dims), None) if self.dims else None
 
     @property
@@ -100,7 +106,11 @@ class Sites(Mapping[str, Site]):
     @classmethod
     def of(cls, module: nn.Module) -> Sites:
         """The sites of a module, from its family's row and its own module names."""
-        modules = {path: Site(path, path) for path, _ in module.named_modules() if path}
+        modules = {
+            path: Site(path, path, dims=m.dims if isinstance(m, Probe) else None)
+            for path, m in module.named_modules()
+            if path
+        }
         canonical = _canonical(module)
         if "logits" not in modules:
             canonical["logits"] = Site("logits", "")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nissl.errors import InputError, ModelError
 from nissl.models.attention import AttentionTap, listen
 from nissl.models.outputs import main_tensor, replace_main
+from nissl.models.probe import Probe
 from nissl.models.sites import Site
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class StopForward(BaseException):
 
 
 @contextmanager
-def tap(model: Model, taps: Mapping[str, TapFunction]) -> Iterator[None]:
+def tap(model: Model, taps: Mapping[str, TapFunction], *, in_time: bool = False) -> Iterator[None]:
     """Read or change sites while the block runs.
 
     Parameters
@@ -50,6 +51,9 @@ def tap(model: Model, taps: Mapping[str, TapFunction]) -> Iterator[None]:
     taps
         For each site name a function `(value, site) -> tensor or None`. `value` has the axes `site.dims`; a returned
         tensor takes its place, None leaves it.
+    in_time
+        At a `Probe`, act on every moment before the next one is computed, so that a change has its consequences; the value
+        then holds one step, and `site.span` says which. Otherwise the whole value is seen once.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def tap(model: Model, taps: Mapping[str, TapFunction]) -> Iterator[None]:
     sites.sort(key=lambda pair: pair[0].port != "heads")
     with ExitStack() as stack:
         for site, fn in sites:
-            stack.callback(_install(model, site, fn))
+            stack.callback(_install(model, site, fn, in_time))
         yield
 
 
@@ -127,6 +131,8 @@ def muted() -> Iterator[None]:
 
 def axes(site: Site, value: Tensor, module: nn.Module | None = None) -> tuple[str, ...]:
     """The names of the axes of a value read at a site."""
+    if isinstance(module, Probe) and len(module.dims) == value.dim():
+        return module.dims
     if site.dims is not None and len(site.dims) == value.dim():
         return site.dims
     if site.name == "logits":
@@ -143,7 +149,7 @@ def axes(site: Site, value: Tensor, module: nn.Module | None = None) -> tuple[st
     return named.get(value.dim(), ("sample", *(f"axis_{i}" for i in range(1, value.dim()))))
 
 
-def _install(model: Model, site: Site, fn: TapFunction) -> Callable[[], None]:
+def _install(model: Model, site: Site, fn: TapFunction, in_time: bool) -> Callable[[], None]:
     """Hook one site; returns the function that removes the hook."""
     module = model.module.get_submodule(site.module)
     here = threading.get_ident()
@@ -155,6 +161,10 @@ def _install(model: Model, site: Site, fn: TapFunction) -> Callable[[], None]:
     def mine() -> bool:
         return threading.get_ident() == here and not getattr(_state, "muted", False) and count.matches()
 
+    if in_time and isinstance(module, Probe) and site.port == "output":
+        return module.add_edit(
+            lambda v, start, total: fn(v, replace(site, dims=module.dims, span=(start, total))), mine
+        )
     if site.port in ("query", "key", "value", "pattern"):
         return listen(module, AttentionTap(site.port, fire, mine))
     if site.port == "input":
