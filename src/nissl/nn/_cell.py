@@ -108,14 +108,15 @@ class Cell(nn.Module):
         state = self._begin(x[:, 0], state)
         whole = self._step_by_step if self._edited() else self.sequence
         if truncate is None or truncate >= x.shape[1]:
-            return whole(x, state)
+            y, state = whole(x, state)
+            return y, _own(state)
         if self._edited():  # interventions count the steps of the whole sequence
             return self._step_by_step(x, state, truncate)
         outputs = []
         for piece in x.split(truncate, 1):
             y, state = self.sequence(piece, detached(state) if outputs else state)
             outputs.append(y)
-        return torch.cat(outputs, 1), state
+        return torch.cat(outputs, 1), _own(state)
 
     def step(
         self, x: Float[Tensor, "batch input"], state: State | None = None
@@ -200,6 +201,11 @@ def unroll(
             y, state = advance(x, state)
             outputs.append(y)
     return outputs, state
+
+
+def _own(state: State) -> State:
+    """A state that is no view into a whole sequence: it can be saved, and the sequence need not be kept."""
+    return {name: value.clone() if value._is_view() else value for name, value in state.items()}
 
 
 def detached(state: State) -> State:

@@ -1,0 +1,107 @@
+"""The training loop and its checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nissl.errors import InputError, ModelError, StoreError, UnknownNameError
+from nissl.learning import checkpoint, train
+
+
+def batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    x = torch.randn(8, 3, generator=generator)
+    return x, x.sum(1, keepdim=True)
+
+
+def squared(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return (model(x) - y).square().mean()
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamax", "adamw", "sgd"])
+def test_it_is_the_plain_loop(optimiser: str) -> None:
+    ours, theirs = network(), network()
+    train(ours, batch, squared, steps=20, lr=0.01, optimiser=optimiser, clip=0.5, progress=False)
+    make = {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    descent, generator = make[optimiser](theirs.parameters(), lr=0.01), torch.Generator().manual_seed(0)
+    for _ in range(20):
+        loss = squared(theirs, *batch(generator))
+        descent.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+        descent.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_a_run_that_was_cut_off_ends_in_the_same_weights(tmp_path) -> None:
+    whole, cut = network(), network()
+    curve = train(whole, batch, squared, steps=30, lr=0.05, schedule="cosine", warmup=5, progress=False)
+
+    def interrupted(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        if len(seen) == 17:
+            raise KeyboardInterrupt
+        seen.append(1)
+        return squared(model, x, y)
+
+    seen: list[int] = []
+    options = {"steps": 30, "lr": 0.05, "schedule": "cosine", "warmup": 5, "progress": False, "every": 10}
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, batch, interrupted, checkpoint=tmp_path / "run.pt", **options)
+    fresh = network()
+    again = train(fresh, batch, squared, checkpoint=tmp_path / "run.pt", **options)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), fresh.parameters(), strict=True))
+    assert again["loss"].equals(curve["loss"])
+    assert curve["lr"].values[[0, 4]].tolist() == pytest.approx([0.01, 0.05])
+    assert curve["lr"].values[-1] < 0.001
+
+
+def test_a_checkpoint_of_another_configuration_names_the_setting(tmp_path) -> None:
+    path = tmp_path / "run.pt"
+    train(network(), batch, squared, steps=5, lr=0.1, checkpoint=path, progress=False)
+    with pytest.raises(InputError, match=r"lr was 0\.1 and is 0\.2"):
+        train(network(), batch, squared, steps=5, lr=0.2, checkpoint=path, progress=False)
+    with pytest.raises(InputError, match="model was"):
+        train(nn.Linear(3, 1), batch, squared, steps=5, lr=0.1, checkpoint=path, progress=False)
+
+
+def test_damaged_and_missing_checkpoints_are_named(tmp_path) -> None:
+    with pytest.raises(StoreError, match="no checkpoint"):
+        checkpoint.load(tmp_path / "none.pt", {})
+    (tmp_path / "bad.pt").write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(StoreError, match="damaged"):
+        checkpoint.load(tmp_path / "bad.pt", {})
+    with pytest.raises(StoreError, match="cannot be written"):
+        checkpoint.save("/proc/none/run.pt", {}, {})
+
+
+def test_batches_from_a_list_begin_again() -> None:
+    pairs = [batch(torch.Generator().manual_seed(i)) for i in range(3)]
+    assert train(network(), pairs, squared, steps=7, progress=False).sizes["step"] == 7
+    with pytest.raises(InputError, match="no batches"):
+        train(network(), [], squared, steps=7, progress=False)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"lr": -1.0}, {"lr": float("nan")}, {"warmup": 9, "steps": 3}])
+def test_settings_that_cannot_be_are_refused(wrong: dict) -> None:
+    with pytest.raises(InputError, match="allowed"):
+        train(network(), batch, squared, **{"steps": 3, "progress": False, **wrong})
+
+
+def test_unknown_names_and_networks_without_weights() -> None:
+    with pytest.raises(UnknownNameError, match="nearest: 'adam"):
+        train(network(), batch, squared, steps=1, optimiser="adamm")
+    with pytest.raises(UnknownNameError, match="cosine"):
+        train(network(), batch, squared, steps=1, schedule="cosin")
+    with pytest.raises(InputError, match="no weights"):
+        train(nn.ReLU(), batch, squared, steps=1)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_its_step() -> None:
+    with pytest.raises(ModelError, match="at step 0"):
+        train(network(), batch, lambda model, x, y: squared(model, x, y) * torch.nan, steps=3, progress=False)
