@@ -33,6 +33,7 @@ $(VENV)/.dev: $(VENV)/.core
 $(VENV)/.bench: $(VENV)/.dev
 	@echo "Installing the peers ..."
 	@$(PIP) -e '.[dev,papers,brains,bench]'
+	@$(PIP) --no-deps `grep '^spikingjelly==' constraints.txt` # its parts for pictures want a torchvision of their own
 	@touch $@
 
 demo: $(VENV)/.core ## explain the sample photograph; the last line is the path of the report

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "activity", "attribution", "comparison", "errors", "evaluation", "interventions", "learning", "models", "papers", "populations", "recordings",
+    "activity", "attribution", "comparison", "errors", "evaluation", "interventions", "learning", "models", "nn", "papers", "populations", "recordings",
     "report", "specimens", "statistics",
 )  # fmt: skip
 _NAMES = {
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         interventions,
         learning,
         models,
+        nn,
         papers,
         populations,
         recordings,
@@ -66,6 +67,7 @@ __all__ = [
     "learning",
     "load",
     "models",
+    "nn",
     "papers",
     "populations",
     "record",
