@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import typer.core
 
 from nissl import __version__
-from nissl.cli import networks, papers, photographs, recordings
-from nissl.errors import InputError, NisslError
+from nissl.cli import layers, networks, papers, photographs, recordings
+from nissl.cli._common import Commands
+from nissl.errors import NisslError
 
 # Typer carries a click of its own or uses the installed one, depending on its version: this is the base of its usage
 # errors.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
-class _Commands(typer.core.TyperGroup):
-    """Commands in the order they were written; an unknown one names the nearest."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.commands)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            near = difflib.get_close_matches(args[0], self.commands, n=3, cutoff=0.4)
-            raise InputError(
-                f"unknown command {args[0]!r}; "
-                + (f"nearest: {', '.join(near)}" if near else f"there are {', '.join(self.commands)}")
-            )
-        return super().resolve_command(ctx, args)
-
-
 app = typer.Typer(
-    cls=_Commands,
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -65,6 +48,7 @@ def _root(
 for part in (photographs, networks, papers):
     app.add_typer(part.app)
 app.add_typer(recordings.app, name="recording")
+app.add_typer(layers.app, name="nn")
 
 
 def main(argv: list[str] | None = None) -> int:

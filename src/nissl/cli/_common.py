@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
@@ -16,6 +17,22 @@ import typer
 import typer.core
 
 from nissl.errors import InputError
+
+
+class Commands(typer.core.TyperGroup):
+    """Commands in the order they were written; an unknown one names the nearest."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            near = difflib.get_close_matches(args[0], self.commands, n=3, cutoff=0.4)
+            raise InputError(
+                f"unknown command {args[0]!r}; "
+                + (f"nearest: {', '.join(near)}" if near else f"there are {', '.join(self.commands)}")
+            )
+        return super().resolve_command(ctx, args)
 
 
 def photos(incomplete: str) -> list[str]:
