@@ -259,3 +259,16 @@ def test_unroll_gives_readers_the_whole_once(leaks: Leaks) -> None:
 def test_probes_that_make_no_sense_are_refused(dims, coords) -> None:
     with pytest.raises(InputError):
         Probe(*dims, coords=coords)
+
+
+def test_what_is_recorded_goes_into_the_population_tools(leaks: Leaks) -> None:
+    from nissl.populations import rhythms
+    from nissl.recordings import as_traces
+
+    acts = nissl.record(leaks, torch.randn(4, 200, 2), at=["echo", "trace"])
+    traces = as_traces(acts["trace"], ("trial", "time", "unit"))
+    assert traces.shape == (4, 200, 2)
+    assert as_traces(acts["trace"][0].rename(time="tick")).attrs["time_unit"] == "tick"
+    power = rhythms.power_spectrum(acts["trace"][0], rate=100.0)
+    assert np.isfinite(power).all()
+    assert rhythms.phase(acts["trace"][0], (5.0, 15.0), rate=100.0).sizes["time"] == 200

@@ -10,9 +10,9 @@ import xarray as xr
 
 from nissl.errors import InputError, unknown
 
-# Other names under which the same axes come in: token models count positions, their batches are trials.
+# Other names under which the same axes come in: token models count positions, thought machines ticks, their batches are trials.
 SYNONYMS = {
-    "time": ("time", "position", "sample_time", "frame", "bin"),
+    "time": ("time", "position", "tick", "sample_time", "frame", "bin"),
     "unit": ("unit", "neuron", "cell", "channel", "feature"),
     "trial": ("trial", "sample", "epoch", "sequence"),
     "animal": ("animal", "worm", "subject", "session"),
@@ -54,7 +54,7 @@ def as_traces(
     Returns
     -------
     xr.DataArray
-        With coordinates `time` in seconds (in tokens for a `position` axis, `attrs["time_unit"]` says which) and `unit`, the names.
+        With coordinates `time` in seconds (in tokens or ticks for a `position` or `tick` axis, `attrs["time_unit"]` says which) and `unit`, the names.
 
     Raises
     ------
@@ -146,11 +146,13 @@ def renamed(x: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
     for wanted in dims:
         if wanted not in x.dims:
             other = next((d for d in SYNONYMS.get(wanted, ()) if d in x.dims and d not in dims), None)
+            # Where sites of several widths were recorded together, one has `unit_48`, or `unit_memory`.
+            other = other or next((d for d in map(str, x.dims) if d.startswith(f"{wanted}_") and d not in dims), None)
             if other is not None:
                 # The index goes with the name; other coordinates along the axis stay.
                 x = x.rename({other: wanted})
-                if other == "position":
-                    x.attrs = {**x.attrs, "time_unit": "token"}
+                if other in ("position", "tick"):
+                    x.attrs = {**x.attrs, "time_unit": "token" if other == "position" else "tick"}
     return x
 
 
