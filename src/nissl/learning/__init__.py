@@ -1,27 +1,63 @@
 """How did it come to be so? Learners and what they know."""
 
+from typing import TYPE_CHECKING, Any
+
 from nissl.learning import checkpoint
+from nissl.learning.bodies import MujocoSwimmer, PlanarSwimmer, SwimmerPolicy, mlp_policy, swim
 from nissl.learning.exploration import (
     ExplorationAgent,
     missing_information,
     predicted_information_gain,
     value_iteration,
 )
+from nissl.learning.hebbian_projection import (
+    ContinualTrainer,
+    ErrorFeedback,
+    HebbianProjection,
+    HebbianSubspace,
+    Task,
+    permuted_tasks,
+)
 from nissl.learning.successor import SuccessorRepresentation, empowerment, successor_matrix, under_policy
 from nissl.learning.training import train
 from nissl.learning.worlds import dense_world, lock_chain
 
+if TYPE_CHECKING:
+    from nissl.learning.bodies import SwimmerEnv, SwimmerVectorEnv
+
 __all__ = [
+    "ContinualTrainer",
+    "ErrorFeedback",
     "ExplorationAgent",
+    "HebbianProjection",
+    "HebbianSubspace",
+    "MujocoSwimmer",
+    "PlanarSwimmer",
     "SuccessorRepresentation",
+    "SwimmerEnv",
+    "SwimmerPolicy",
+    "SwimmerVectorEnv",
+    "Task",
     "checkpoint",
     "dense_world",
     "empowerment",
     "lock_chain",
     "missing_information",
+    "mlp_policy",
+    "permuted_tasks",
     "predicted_information_gain",
     "successor_matrix",
+    "swim",
     "train",
     "under_policy",
     "value_iteration",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # These are gymnasium's classes underneath, and gymnasium is optional.
+    if name in ("SwimmerEnv", "SwimmerVectorEnv"):
+        from nissl.learning import bodies
+
+        return getattr(bodies, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,5 +2,21 @@
 
 from nissl.nn._cell import Cell, State, unroll
 from nissl.nn._trace import leaky_trace
+from nissl.nn._worm_steering import WormSteering
+from nissl.nn.spiking import LIF, surrogate_gradient
+from nissl.nn.thought_machine import ContinuousThoughtMachine, HalfTurn, ThoughtOutput
+from nissl.nn.worm_swimmer import WormSwimmer
 
-__all__ = ["Cell", "State", "leaky_trace", "unroll"]
+__all__ = [
+    "LIF",
+    "Cell",
+    "ContinuousThoughtMachine",
+    "HalfTurn",
+    "State",
+    "ThoughtOutput",
+    "WormSteering",
+    "WormSwimmer",
+    "leaky_trace",
+    "surrogate_gradient",
+    "unroll",
+]
