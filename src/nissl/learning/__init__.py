@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from nissl.learning import checkpoint
 from nissl.learning.bodies import MujocoSwimmer, PlanarSwimmer, SwimmerPolicy, mlp_policy, swim
+from nissl.learning.concept_shift import ConceptShift, ShiftBatch
 from nissl.learning.exploration import (
     ExplorationAgent,
     missing_information,
@@ -18,6 +19,15 @@ from nissl.learning.hebbian_projection import (
     Task,
     permuted_tasks,
 )
+from nissl.learning.homeostasis import HomeostaticSGD
+from nissl.learning.online import (
+    advantage,
+    best_constant_rate,
+    elu_classifier,
+    late_accuracy,
+    recovery_time,
+    run_stream,
+)
 from nissl.learning.successor import SuccessorRepresentation, empowerment, successor_matrix, under_policy
 from nissl.learning.training import train
 from nissl.learning.worlds import dense_world, lock_chain
@@ -26,26 +36,35 @@ if TYPE_CHECKING:
     from nissl.learning.bodies import SwimmerEnv, SwimmerVectorEnv
 
 __all__ = [
+    "ConceptShift",
     "ContinualTrainer",
     "ErrorFeedback",
     "ExplorationAgent",
     "HebbianProjection",
     "HebbianSubspace",
+    "HomeostaticSGD",
     "MujocoSwimmer",
     "PlanarSwimmer",
+    "ShiftBatch",
     "SuccessorRepresentation",
     "SwimmerEnv",
     "SwimmerPolicy",
     "SwimmerVectorEnv",
     "Task",
+    "advantage",
+    "best_constant_rate",
     "checkpoint",
     "dense_world",
+    "elu_classifier",
     "empowerment",
+    "late_accuracy",
     "lock_chain",
     "missing_information",
     "mlp_policy",
     "permuted_tasks",
     "predicted_information_gain",
+    "recovery_time",
+    "run_stream",
     "successor_matrix",
     "swim",
     "train",
