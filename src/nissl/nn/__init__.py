@@ -3,6 +3,15 @@
 from nissl.nn._cell import Cell, State, unroll
 from nissl.nn._trace import leaky_trace
 from nissl.nn._worm_steering import WormSteering
+from nissl.nn.dendrites import (
+    DendriticClassifier,
+    DendriticNeuron,
+    match_probability,
+    miss_probability,
+    optimal_threshold,
+    union_capacity,
+    union_size,
+)
 from nissl.nn.spiking import LIF, surrogate_gradient
 from nissl.nn.thought_machine import ContinuousThoughtMachine, HalfTurn, ThoughtOutput
 from nissl.nn.worm_swimmer import WormSwimmer
@@ -11,12 +20,19 @@ __all__ = [
     "LIF",
     "Cell",
     "ContinuousThoughtMachine",
+    "DendriticClassifier",
+    "DendriticNeuron",
     "HalfTurn",
     "State",
     "ThoughtOutput",
     "WormSteering",
     "WormSwimmer",
     "leaky_trace",
+    "match_probability",
+    "miss_probability",
+    "optimal_threshold",
     "surrogate_gradient",
+    "union_capacity",
+    "union_size",
     "unroll",
 ]
