@@ -12,7 +12,8 @@ from nissl.nn.dendrites import (
     union_capacity,
     union_size,
 )
-from nissl.nn.spiking import LIF, surrogate_gradient
+from nissl.nn.leaky_memory import LeakyMemoryNeuron
+from nissl.nn.spiking import LIF, SpikingClassifier, SpikingNetwork, surrogate_gradient
 from nissl.nn.thought_machine import ContinuousThoughtMachine, HalfTurn, ThoughtOutput
 from nissl.nn.worm_swimmer import WormSwimmer
 
@@ -23,6 +24,9 @@ __all__ = [
     "DendriticClassifier",
     "DendriticNeuron",
     "HalfTurn",
+    "LeakyMemoryNeuron",
+    "SpikingClassifier",
+    "SpikingNetwork",
     "State",
     "ThoughtOutput",
     "WormSteering",
