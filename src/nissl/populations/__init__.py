@@ -20,6 +20,7 @@ from nissl.populations.motifs.dynamic_connectome import DynamicConnectome
 from nissl.populations.motifs.rank_choice import RankCurve, rank_curve
 from nissl.populations.motifs.tensor_factors import TensorFactors, factor_similarity, nonnegative_cp
 from nissl.populations.neuroformer import Neuroformer, SpikeTokenizer
+from nissl.populations.sdr import estimate_sdr
 from nissl.populations.sequences.rank_order import Flexibility, RankOrder, flexibility, rank_order
 from nissl.populations.sequences.replay import ReplayDecoder
 from nissl.populations.sequences.sequenceness import sequenceness
@@ -64,6 +65,7 @@ __all__ = [
     "description_length",
     "differential_affinity",
     "dynamics_report",
+    "estimate_sdr",
     "factor_similarity",
     "fit_adaptation",
     "flexibility",
