@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from nissl.models import Probe
 from nissl.nn._cell import Cell, State
 from nissl.nn._trace import leaky_trace
 from nissl.nn.spiking._lif import LIF
+from nissl.nn.spiking._lif_sequence import lif_sequence
 from nissl.nn.spiking._representation import RateLIF
 
 GRADIENTS = ("through_time", "online", "representation")
@@ -125,11 +127,13 @@ class SpikingNetwork(Cell):
         self.synapses = nn.ModuleList(_synapses(layers, seed))
         self.sizes = self._sizes(layers)
         self.n_inputs = math.prod(self.sizes[0])
-        self.decay = 0.0
+        self.decay: Any = 0.0
 
         def cell() -> Cell:
             if gradient == "representation":
-                return RateLIF(tau=20.0 if tau is None else tau, threshold=0.3 if threshold is None else threshold, early=early)
+                return RateLIF(
+                    tau=20.0 if tau is None else tau, threshold=0.3 if threshold is None else threshold, early=early
+                )
             return LIF(
                 tau=2.0 if tau is None else tau,
                 threshold=1.0 if threshold is None else threshold,
@@ -141,7 +145,7 @@ class SpikingNetwork(Cell):
         self.cells = nn.ModuleList(cell() for _ in self.synapses[:-1])
         self.readout = Probe("sample", "time", "unit")
         if gradient == "online":
-            self.decay = self.cells[0].beta if len(self.cells) else cell().beta  # type: ignore[assignment]
+            self.decay = self.cells[0].beta if len(self.cells) else cell().beta
 
     def initial_state(self, x: Float[Tensor, "batch input"]) -> State:
         """Membranes at rest and traces empty."""
@@ -179,9 +183,14 @@ class SpikingNetwork(Cell):
     def _fire(self, cell: Any, current: Tensor, state: State) -> tuple[Tensor, State]:
         if self.gradient != "online":
             return cell.sequence(current, state)
-        with torch.no_grad():  # the membrane's past is a number that nothing flows back into
-            _, after = cell.sequence(current, state)
-        return cell.now(current, state), after
+        with torch.no_grad():
+            _, membrane, after = lif_sequence(
+                current, None, state["membrane"], beta=cell.beta, threshold=cell.threshold, soft=True, detach_reset=True, surrogate=cell.spike
+            )  # fmt: skip
+        # The membrane's past is a number: gradients go from the spike to the current of the same step only.
+        u = _Swap.apply(current, membrane)
+        cell.membrane(u)
+        return cell.spikes(cell.spike(u - cell.threshold)), {"membrane": after}
 
     def _synapse(self, i: int, spikes: Tensor, state: State, after: State) -> Tensor:
         if self.gradient != "online":
@@ -209,7 +218,9 @@ class SpikingNetwork(Cell):
         elif isinstance(first, nn.Linear):
             size = (first.in_features,)
         else:
-            raise InputError("shape is needed where the first synapses are not Linear; give that of one step, such as (1, 28, 28)")
+            raise InputError(
+                "shape is needed where the first synapses are not Linear; give that of one step, such as (1, 28, 28)"
+            )
         sizes = [size]
         weight = next(self.parameters(), torch.zeros(()))
         for i, synapse in enumerate(self.synapses):
@@ -264,7 +275,9 @@ class SpikingClassifier(nn.Module):
     torch.Size([5, 10])
     """
 
-    def __init__(self, network: SpikingNetwork, *, n_steps: int = 6, average: bool = True, spikes: bool = False) -> None:
+    def __init__(
+        self, network: SpikingNetwork, *, n_steps: int = 6, average: bool = True, spikes: bool = False
+    ) -> None:
         super().__init__()
         if n_steps < 1:
             raise InputError(f"n_steps {n_steps}; an input is shown for at least 1 step")
@@ -274,7 +287,9 @@ class SpikingClassifier(nn.Module):
         """Logits (batch, class), or (batch, time, class)."""
         width = self.network.n_inputs
         if x.ndim < 2:
-            raise InputError(f"input of shape {tuple(x.shape)}; give (batch, ...) with {width} inputs, or (batch, time, {width})")
+            raise InputError(
+                f"input of shape {tuple(x.shape)}; give (batch, ...) with {width} inputs, or (batch, time, {width})"
+            )
         moving = x.ndim == 3 and x.shape[-1] == width
         if self.spikes and not moving:
             raise InputError(f"input of shape {tuple(x.shape)}; spikes come as (batch, time, {width})")
@@ -310,4 +325,4 @@ def _synapses(layers: Sequence[Any], seed: int | None) -> list[nn.Module]:
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        return [nn.Linear(a, b, bias=False) for a, b in zip(layers[:-1], layers[1:], strict=True)]
+        return [nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(layers)]
