@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from nissl.learning import checkpoint
-from nissl.learning.bodies import MujocoSwimmer, PlanarSwimmer, SwimmerPolicy, mlp_policy, swim
+from nissl.learning.bodies import MujocoSwimmer, PlanarSwimmer, SwimmerPolicy, mlp_policy, swim, wave_lags
 from nissl.learning.concept_shift import ConceptShift, ShiftBatch
+from nissl.learning.evolution import Candidates, EvolutionStrategies
 from nissl.learning.exploration import (
     ExplorationAgent,
     missing_information,
@@ -28,6 +29,7 @@ from nissl.learning.online import (
     recovery_time,
     run_stream,
 )
+from nissl.learning.policy_gradient import PolicyGradient
 from nissl.learning.successor import SuccessorRepresentation, empowerment, successor_matrix, under_policy
 from nissl.learning.training import train
 from nissl.learning.worlds import dense_world, lock_chain
@@ -36,15 +38,18 @@ if TYPE_CHECKING:
     from nissl.learning.bodies import SwimmerEnv, SwimmerVectorEnv
 
 __all__ = [
+    "Candidates",
     "ConceptShift",
     "ContinualTrainer",
     "ErrorFeedback",
+    "EvolutionStrategies",
     "ExplorationAgent",
     "HebbianProjection",
     "HebbianSubspace",
     "HomeostaticSGD",
     "MujocoSwimmer",
     "PlanarSwimmer",
+    "PolicyGradient",
     "ShiftBatch",
     "SuccessorRepresentation",
     "SwimmerEnv",
@@ -70,6 +75,7 @@ __all__ = [
     "train",
     "under_policy",
     "value_iteration",
+    "wave_lags",
 ]
 
 

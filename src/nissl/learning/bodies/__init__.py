@@ -7,6 +7,7 @@ from nissl.learning.bodies.mujoco import MujocoSwimmer
 from nissl.learning.bodies.planar import PlanarSwimmer
 from nissl.learning.bodies.policies import SwimmerPolicy, mlp_policy
 from nissl.learning.bodies.swimming import swim
+from nissl.learning.bodies.waves import wave_lags
 
 if TYPE_CHECKING:
     from nissl.learning.bodies.gym import SwimmerEnv, SwimmerVectorEnv
@@ -20,6 +21,7 @@ __all__ = [
     "SwimmerVectorEnv",
     "mlp_policy",
     "swim",
+    "wave_lags",
 ]
 
 
