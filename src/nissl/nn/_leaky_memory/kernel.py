@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -45,7 +46,9 @@ def forward(
     hidden = drive.new_empty(batch, times, n_hidden) if keep else None
     proposal = drive.new_empty(batch, times, n_memory) if keep else None
     constants = [start.contiguous(), *map(_padded, (recurrent, weight.t(), bias, rate))]
-    _call("forward", (batch, times, n_hidden, n_memory), drive, [drive, *constants, memory, hidden, proposal])
+    arrays = [drive, *constants, memory, hidden, proposal]
+    work = 2 * batch * times * n_hidden * n_memory
+    _call("forward", _sizes(times, n_hidden, n_memory, drive), batch, work, arrays)
     return memory, hidden, proposal
 
 
@@ -58,10 +61,21 @@ def backward(
     n_hidden = hidden.shape[2]
     total, through, start = torch.empty_like(given), torch.empty_like(hidden), given.new_empty(batch, n_memory)
     constants = map(_padded, (recurrent.t(), weight, 1 - rate))
-    _call(
-        "backward", (batch, times, n_hidden, n_memory), given, [given, slope, hidden, *constants, total, through, start]
-    )
+    arrays = [given, slope, hidden, *constants, total, through, start]
+    work = 2 * batch * times * n_hidden * n_memory
+    _call("backward", _sizes(times, n_hidden, n_memory, given), batch, work, arrays)
     return total, through, start
+
+
+def trace(x: Tensor, decay: float, initial: Tensor | None, backwards: bool) -> Tensor:
+    """Leaky trace along the second axis, forwards or backwards in time."""
+    x = x.contiguous()
+    batch, times, units = x.shape
+    y = torch.empty_like(x)
+    begin = None if initial is None else initial.contiguous()
+    arrays = [x.new_tensor([decay]), begin, x, y]
+    _call("trace", (times, units, backwards), batch, batch * times * units, arrays)
+    return y
 
 
 def _padded(x: Tensor) -> Tensor:
@@ -69,17 +83,22 @@ def _padded(x: Tensor) -> Tensor:
     return pad(x, (0, -x.shape[-1] % (VECTOR // x.element_size()))).contiguous()
 
 
-def _call(direction: str, sizes: tuple[int, int, int, int], like: Tensor, arrays: list[Tensor | None]) -> None:
-    batch, times, n_hidden, n_memory = sizes
+def _sizes(times: int, n_hidden: int, n_memory: int, like: Tensor) -> tuple[int, ...]:
     lanes = VECTOR // like.element_size()
-    shape = (ctypes.c_int64 * 5)(times, n_hidden, n_memory, *(n + -n % lanes for n in (n_hidden, n_memory)))
+    return times, n_hidden, n_memory, n_hidden + -n_hidden % lanes, n_memory + -n_memory % lanes
+
+
+def _call(what: str, sizes: tuple[int, ...], batch: int, work: int, arrays: Sequence[Tensor | None]) -> None:
+    """Run a function of the library on all rows of a batch, in as many threads as the work is worth."""
+    shape = (ctypes.c_int64 * len(sizes))(*sizes)
     pointers = [ctypes.c_void_p(None if a is None else a.data_ptr()) for a in arrays]
-    function = getattr(library(), f"{direction}_{NAMES[like.dtype]}")
+    dtype = next(a.dtype for a in arrays if a is not None)
+    function = getattr(library(), f"{what}_{NAMES[dtype]}")
 
     def rows(first: int, last: int) -> None:
         function(shape, ctypes.c_int64(first), ctypes.c_int64(last), *pointers)
 
-    workers = min(torch.get_num_threads(), batch // 4, 2 * batch * times * n_hidden * n_memory // WORK)
+    workers = min(torch.get_num_threads(), batch // 4, work // WORK)
     if workers < 2:
         rows(0, batch)
         return

@@ -139,6 +139,25 @@ static void backward_rows(const Sizes s, int64_t row, const T *given, const T *s
     for (int r = 0; r < R; ++r) std::memcpy(start + (row + r) * s.memory, &g[r * s.memory_padded], s.memory * sizeof(T));
 }
 
+// y_t = decay y_{t-1} + x_t, or the same backwards in time, which is its gradient.
+template <typename T>
+static void trace(const int64_t *s, int64_t first, int64_t last, const T *decay, const T *initial, const T *x, T *y) {
+    const int64_t times = s[0], units = s[1], backwards = s[2];
+    for (int64_t row = first; row < last; ++row) {
+        const T *before = initial ? initial + row * units : nullptr;
+        for (int64_t i = 0; i < times; ++i) {
+            const int64_t at = (row * times + (backwards ? times - 1 - i : i)) * units;
+            const T *__restrict past = before, *__restrict from = x + at;
+            T *__restrict to = y + at;
+            if (past)
+                for (int64_t j = 0; j < units; ++j) to[j] = from[j] + decay[0] * past[j];
+            else
+                std::memcpy(to, from, units * sizeof(T));
+            before = to;
+        }
+    }
+}
+
 #define BY_ROWS(call)                                                   \
     do {                                                                \
         for (; row + 8 <= last; row += 8) call<T, 8> ARGUMENTS;         \
@@ -173,6 +192,10 @@ static void backward(const Sizes s, int64_t row, int64_t last, const T *given, c
                                  T *start) {                                                                           \
         backward<T>(Sizes{s[0], s[1], s[2], s[3], s[4]}, first, last, given, slope, hidden, a, w, keep, total,   \
                     through, start);                                                                                   \
+    }                                                                                                                  \
+    extern "C" void trace_##T(const int64_t *s, int64_t first, int64_t last, const T *decay, const T *initial,         \
+                              const T *x, T *y) {                                                                      \
+        trace<T>(s, first, last, decay, initial, x, y);                                                                \
     }
 
 EXPORT(float)

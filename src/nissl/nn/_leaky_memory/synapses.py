@@ -66,4 +66,4 @@ class Synapses:
         lasting = math.ceil(NEGLIGIBLE / -math.log(self.decay)) if self.decay > 0 else 1
         recent = x[:, -lasting:]
         fading = self.decay ** torch.arange(recent.shape[1] - 1, -1, -1, dtype=x.dtype, device=x.device)
-        return self.decay ** x.shape[1] * before + self.weighted(torch.einsum("bti,t->bi", recent, fading))
+        return self.decay ** x.shape[1] * before + self.weighted(fading @ recent)
