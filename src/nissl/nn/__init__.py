@@ -13,12 +13,26 @@ from nissl.nn.dendrites import (
     union_size,
 )
 from nissl.nn.leaky_memory import LeakyMemoryNeuron
-from nissl.nn.spiking import LIF, SpikingClassifier, SpikingNetwork, surrogate_gradient
+from nissl.nn.spiking import (
+    LIF,
+    AstrocyteMemory,
+    AstrocyteModulatedUnit,
+    AstroSNN,
+    SpikingClassifier,
+    SpikingNetwork,
+    fading_memory,
+    firing_rates,
+    spike_rates,
+    surrogate_gradient,
+)
 from nissl.nn.thought_machine import ContinuousThoughtMachine, HalfTurn, ThoughtOutput
 from nissl.nn.worm_swimmer import WormSwimmer
 
 __all__ = [
     "LIF",
+    "AstroSNN",
+    "AstrocyteMemory",
+    "AstrocyteModulatedUnit",
     "Cell",
     "ContinuousThoughtMachine",
     "DendriticClassifier",
@@ -31,10 +45,13 @@ __all__ = [
     "ThoughtOutput",
     "WormSteering",
     "WormSwimmer",
+    "fading_memory",
+    "firing_rates",
     "leaky_trace",
     "match_probability",
     "miss_probability",
     "optimal_threshold",
+    "spike_rates",
     "surrogate_gradient",
     "union_capacity",
     "union_size",

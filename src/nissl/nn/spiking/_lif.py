@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nissl.errors import InputError, unknown
 from nissl.models import Probe
-from nissl.nn._cell import Cell, State, detached, has_nan, unroll
+from nissl.nn._cell import Cell, State, has_nan
 from nissl.nn._trace import leaky_trace
 from nissl.nn.spiking._lif_sequence import lif_sequence
 from nissl.nn.spiking._surrogates import surrogate_gradient
@@ -150,19 +150,14 @@ class LIF(Cell):
         """
         if modulation is None:
             return super().run(x, state, truncate=truncate)
-        self._check_input(x, 3)
         if modulation.shape != x.shape or has_nan(modulation):
             raise InputError(
                 f"a modulation of shape {tuple(modulation.shape)} for a current of {tuple(x.shape)}; it must have the same "
                 "shape, without NaN"
             )
-        if truncate is not None and truncate < 1:
-            raise InputError(f"truncate={truncate}; allowed: 1 or more steps, or None")
-        begin, spikes = self._begin(x[:, 0], state), []
-        if self._edited():  # interventions count the steps of the whole sequence
-            pairs = list(enumerate(zip(x.unbind(1), modulation.unbind(1), strict=True)))
+        return super().run(x, state, truncate=truncate, modulation=modulation)
 
-            def advance(moment: Any, before: State) -> tuple[Tensor, State]:
+    def advance(moment: Any, before: State) -> tuple[Tensor, State]:
                 t, (current, added) = moment
                 cut = truncate is not None and t > 0 and t % truncate == 0
                 return self.advance(current, detached(before) if cut else before, added)
