@@ -71,17 +71,18 @@ def noise_sweep(
     neuron = DendriticNeuron(n, n_segments, s, int(theta.max()), seed=int(seeds[1])).fit(stored)
     elsewhere = DendriticNeuron(n, n_segments, s, int(theta.max()), seed=int(seeds[2])).fit(np.ones((n_segments, n)))
     flipped = np.rint(share * a).astype(int)
-    tested = np.tile(stored.values, (repeats, 1))
-    own, best, other = [], [], []
+    # Overlaps of the pattern's own segment, of the best one, and of the best on random cells: (noise, trial).
+    own, best, other = np.zeros((3, len(share), repeats * n_segments), dtype=int)
     for k, count in enumerate(flipped):
-        x = noisy_patterns(tested, int(count), seed=int(seeds[5 + k]))
-        seen = neuron.segment_activity(x).values
-        own.append(seen[np.arange(len(x)), np.arange(len(x)) % n_segments])
-        best.append(seen.max(1))
-        other.append(elsewhere.segment_activity(x).values.max(1))
+        for r in range(repeats):
+            x = noisy_patterns(stored, int(count), seed=int(seeds[5 + k]) + r)
+            trials = slice(r * n_segments, (r + 1) * n_segments)
+            seen = neuron.segment_activity(x).values
+            own[k, trials], best[k, trials] = seen.diagonal(), seen.max(1)
+            other[k, trials] = elsewhere.segment_activity(x).values.max(1)
     fresh = _largest(neuron, random_patterns(n_fresh, n, a, seed=int(seeds[3])))
     below = {
-        name: (("threshold", "noise"), (np.stack(v) < theta[:, None, None]).mean(-1))
+        name: (("threshold", "noise"), (v < theta[:, None, None]).mean(-1))
         for name, v in (("miss", best), ("miss_own", own), ("miss_elsewhere", other))
     }
     return xr.Dataset(
@@ -92,7 +93,7 @@ def noise_sweep(
             "false_match_theory": ("threshold", any_match_probability(n, a, s, theta, n_segments)),
         },
         {"threshold": theta, "noise": share, "flipped": ("noise", flipped)},
-        {"trials": len(tested), "n": n, "a": a, "s": s, "n_segments": n_segments},
+        {"trials": own.shape[1], "n": n, "a": a, "s": s, "n_segments": n_segments},
     )
 
 
