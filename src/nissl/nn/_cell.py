@@ -54,21 +54,25 @@ class Cell(nn.Module):
         """The state before the first step, for inputs such as `x`: as many samples, on the same device."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it begins")
 
-    def advance(self, x: Float[Tensor, "batch input"], state: State) -> tuple[Tensor, State]:
+    def advance(self, x: Float[Tensor, "batch input"], state: State, **beside: Tensor) -> tuple[Tensor, State]:
         """One step."""
         raise NotImplementedError(f"{type(self).__name__} does not say what a step does")
 
-    def sequence(self, x: Float[Tensor, "batch time input"], state: State) -> tuple[Tensor, State]:
+    def sequence(self, x: Float[Tensor, "batch time input"], state: State, **beside: Tensor) -> tuple[Tensor, State]:
         """All steps of a sequence."""
-        outputs, state = unroll(self, self.advance, x.unbind(1), state)
-        return torch.stack(outputs, 1), state
+        return self._step_by_step(x, state, x.shape[1], beside)
 
     def forward(self, x: Float[Tensor, "batch time input"]) -> Float[Tensor, "batch time output"]:
         """The output at every step, from the initial state."""
         return self.run(x)[0]
 
     def run(
-        self, x: Float[Tensor, "batch time input"], state: State | None = None, *, truncate: int | None = None
+        self,
+        x: Float[Tensor, "batch time input"],
+        state: State | None = None,
+        *,
+        truncate: int | None = None,
+        **beside: Float[Tensor, "batch time ..."],
     ) -> tuple[Float[Tensor, "batch time output"], State]:
         """A sequence from a state to a state.
 
@@ -81,6 +85,8 @@ class Cell(nn.Module):
         truncate
             Let no gradient flow back further than to the beginning of a piece of this many steps (truncated
             back-propagation through time).
+        **beside
+            Further sequences that `advance` and `sequence` of the subclass take by name.
 
         Returns
         -------
@@ -106,17 +112,15 @@ class Cell(nn.Module):
         if truncate is not None and truncate < 1:
             raise InputError(f"truncate={truncate}; allowed: 1 or more steps, or None")
         state = self._begin(x[:, 0], state)
-        whole = self._step_by_step if self._edited() else self.sequence
-        if truncate is None or truncate >= x.shape[1]:
-            y, state = whole(x, state)
-            return y, _own(state)
+        size = truncate or x.shape[1]
         if self._edited():  # interventions count the steps of the whole sequence
-            return self._step_by_step(x, state, truncate)
+            return self._step_by_step(x, state, size, beside)
         outputs = []
-        for piece in x.split(truncate, 1):
-            y, state = self.sequence(piece, detached(state) if outputs else state)
+        for start in range(0, x.shape[1], size):
+            piece = {name: value[:, start : start + size] for name, value in beside.items()}
+            y, state = self.sequence(x[:, start : start + size], detached(state) if start else state, **piece)
             outputs.append(y)
-        return torch.cat(outputs, 1), _own(state)
+        return torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0], _own(state)
 
     def step(
         self, x: Float[Tensor, "batch input"], state: State | None = None
@@ -131,16 +135,12 @@ class Cell(nn.Module):
         self._check_input(x, 2)
         return self.advance(x, self._begin(x, state))
 
-    def _step_by_step(self, x: Tensor, state: State, truncate: int = 0) -> tuple[Tensor, State]:
-        taken = 0
+    def _step_by_step(self, x: Tensor, state: State, size: int, beside: dict[str, Tensor]) -> tuple[Tensor, State]:
+        def advance(step: int, before: State) -> tuple[Tensor, State]:
+            now = {name: value[:, step] for name, value in beside.items()}
+            return self.advance(x[:, step], detached(before) if step and step % size == 0 else before, **now)
 
-        def advance(x_t: Tensor, before: State) -> tuple[Tensor, State]:
-            nonlocal taken
-            cut = truncate > 0 and taken > 0 and taken % truncate == 0
-            taken += 1
-            return self.advance(x_t, detached(before) if cut else before)
-
-        outputs, state = unroll(self, advance, x.unbind(1), state)
+        outputs, state = unroll(self, advance, range(x.shape[1]), state)
         return torch.stack(outputs, 1), state
 
     def _edited(self) -> bool:

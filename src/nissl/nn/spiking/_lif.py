@@ -157,19 +157,6 @@ class LIF(Cell):
             )
         return super().run(x, state, truncate=truncate, modulation=modulation)
 
-    def advance(moment: Any, before: State) -> tuple[Tensor, State]:
-                t, (current, added) = moment
-                cut = truncate is not None and t > 0 and t % truncate == 0
-                return self.advance(current, detached(before) if cut else before, added)
-
-            spikes, after = unroll(self, advance, pairs, begin)
-            return torch.stack(spikes, 1), after
-        size = truncate or x.shape[1]
-        for piece, added in zip(x.split(size, 1), modulation.split(size, 1), strict=True):
-            s, begin = self.sequence(piece, detached(begin) if spikes else begin, added)
-            spikes.append(s)
-        return torch.cat(spikes, 1) if len(spikes) > 1 else spikes[0], begin
-
     def advance(
         self, x: Float[Tensor, "batch unit"], state: State, modulation: Float[Tensor, "batch unit"] | None = None
     ) -> tuple[Float[Tensor, "batch unit"], State]:
