@@ -194,16 +194,16 @@ class SpikingNetwork(Cell):
 
     def _synapse(self, i: int, spikes: Tensor, state: State, after: State) -> Tensor:
         if self.gradient != "online":
-            return self._apply(i, spikes)
+            return self._through(i, spikes)
         key = f"synapses.{i}.trace"
         with torch.no_grad():
             trace = leaky_trace(spikes, self.decay, state[key].detach())
             after[key] = trace[:, -1]
-            current = self._apply(i, spikes)
+            current = self._through(i, spikes)
         # Value of the current; gradient as if the trace had come in, and to the spikes of this step.
-        return _Swap.apply(self._apply(i, _Swap.apply(spikes, trace)), current)  # type: ignore[return-value]
+        return _Swap.apply(self._through(i, _Swap.apply(spikes, trace)), current)  # type: ignore[return-value]
 
-    def _apply(self, i: int, x: Float[Tensor, "batch time unit"]) -> Float[Tensor, "batch time unit"]:
+    def _through(self, i: int, x: Float[Tensor, "batch time unit"]) -> Float[Tensor, "batch time unit"]:
         synapse, size = self.synapses[i], self.sizes[i]
         if len(size) == 1:
             return synapse(x)
