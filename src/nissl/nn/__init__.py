@@ -25,7 +25,15 @@ from nissl.nn.spiking import (
     spike_rates,
     surrogate_gradient,
 )
-from nissl.nn.thought_machine import ContinuousThoughtMachine, HalfTurn, ThoughtOutput
+from nissl.nn.thought_machine import (
+    ContinuousThoughtMachine,
+    HalfTurn,
+    Synchronisation,
+    ThoughtOutput,
+    certainty,
+    synchronisation,
+    tick_loss,
+)
 from nissl.nn.worm_swimmer import WormSwimmer
 
 __all__ = [
@@ -42,9 +50,11 @@ __all__ = [
     "SpikingClassifier",
     "SpikingNetwork",
     "State",
+    "Synchronisation",
     "ThoughtOutput",
     "WormSteering",
     "WormSwimmer",
+    "certainty",
     "fading_memory",
     "firing_rates",
     "leaky_trace",
@@ -53,6 +63,8 @@ __all__ = [
     "optimal_threshold",
     "spike_rates",
     "surrogate_gradient",
+    "synchronisation",
+    "tick_loss",
     "union_capacity",
     "union_size",
     "unroll",
