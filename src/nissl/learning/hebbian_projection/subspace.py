@@ -137,7 +137,7 @@ class HebbianSubspace(BaseEstimator):
         self._energy = torch.cat([self._energy, rows.new_zeros(k)]) if hasattr(self, "_energy") else rows.new_zeros(k)
         self.n_tasks_, self.frozen_ = tasks + 1, len(rows)
         self.rows_ = torch.cat([rows, _orthonormal(new, rows)])
-        self._momentum, self._total, self._left = torch.zeros_like(new), None, None
+        self._momentum, self._fresh, self._left = torch.zeros_like(new), True, None
         return self
 
     def partial_fit(self, x: Any, y: Any = None) -> HebbianSubspace:
@@ -159,17 +159,17 @@ class HebbianSubspace(BaseEstimator):
         if not bool(self._left > SILENT):
             return self
         scale = self._left if self.normalise else 1.0
-        for _ in range(self.iterations if self.lr else 0):
-            response = self._respond(x, new)
+        response = self._respond(x, new)
+        self._note(response, x.square().sum())
+        for i in range(self.iterations if self.lr else 0):
+            response = self._respond(x, new) if i else response
             change = response.T @ left
             if self.anti_hebbian:
                 change = change - (response.T @ response) @ new
-            self._momentum.mul_(self.momentum).add_(
-                change.div_(len(x) * scale).clamp_(-self.clip, self.clip), alpha=1 - self.momentum
-            )
-            new = new + self.lr * self._momentum
+            change = change.div_(len(x) * scale).clamp_(-self.clip, self.clip)
+            self._momentum.mul_(self.momentum).add_(change, alpha=1 - self.momentum)
+            new = torch.add(new, self._momentum, alpha=self.lr)
         self.rows_ = torch.cat([old, new])
-        self._note(x, new)
         return self
 
     def fit(self, x: Any, n_components: int, *, epochs: int = 1, batch: int = 64) -> HebbianSubspace:
@@ -239,7 +239,7 @@ class HebbianSubspace(BaseEstimator):
             raise InputError(f"rows of shape {tuple(rows.shape)}; this population has {self.n_units} units")
         self.rows_, self.frozen_, self._momentum = rows.clone(), len(rows), rows[:0].clone()
         self.task_, self._energy = state["task"].cpu().numpy().copy(), state["energy"].clone()
-        self.n_tasks_, self._total, self._left = int(state["n_tasks"]), None, None
+        self.n_tasks_, self._fresh, self._left = int(state["n_tasks"]), True, None
         return self
 
     # ------------------------------------------------------------------ use
@@ -303,15 +303,12 @@ class HebbianSubspace(BaseEstimator):
     def _residual(self, x: Tensor, rows: Tensor) -> Tensor:
         return x - self._respond(x, rows) @ rows if len(rows) else x
 
-    def _note(self, x: Tensor, new: Tensor) -> None:
+    def _note(self, response: Tensor, total: Tensor) -> None:
         """Running share of the mean square that each learning row carries."""
-        total, along = x.square().sum(1).mean(), (x @ new.T).square().mean(0)
-        share = along / total.clamp_min(SILENT)
-        first = self._total is None
-        self._total = total
+        share = response.square().sum(0) / total.clamp_min(SILENT)
         kept = self._energy[self.frozen_ :]
-        now = share if first else FORGET * kept + (1 - FORGET) * share
-        self._energy = torch.cat([self._energy[: self.frozen_], now.detach()])
+        now = share if self._fresh else FORGET * kept + (1 - FORGET) * share
+        self._energy, self._fresh = torch.cat([self._energy[: self.frozen_], now]), False
 
     def _use(self, x: Any) -> tuple[Tensor, Tensor]:
         self._fitted()
