@@ -111,7 +111,8 @@ def test_a_second_subspace_is_added_and_the_first_is_the_same_bits():
     assert float(subspace.residual(draws[0]).square().sum() / draws[0].square().sum()) < 1e-2
     noise = torch.randn(3000, 60, generator=generator)
     assert float(subspace.residual(noise).square().sum() / noise.square().sum()) == pytest.approx(1 - 16 / 60, abs=0.05)
-    assert subspace.task_.tolist() == [0] * 8 + [1] * 8 and subspace.free_ == 44
+    assert subspace.task_.tolist() == [0] * 8 + [1] * 8
+    assert subspace.free_ == 44
 
 
 def test_any_scale_of_activity_learns_alike_where_it_is_normalised():
@@ -138,17 +139,21 @@ def test_numpy_torch_and_xarray_are_the_same_and_people_see_named_axes():
     x = spectrum(6, samples=64)
     kinds = [x, x.numpy(), xr.DataArray(x.numpy(), dims=("sample", "unit"))]
     rows = [HebbianSubspace(6).fit(k, 2).rows_ for k in kinds]
-    assert torch.equal(rows[0], rows[1]) and torch.equal(rows[0], rows[2])
+    assert torch.equal(rows[0], rows[1])
+    assert torch.equal(rows[0], rows[2])
     subspace = HebbianSubspace(6).fit(x, 2)
-    assert subspace.components_.dims == ("component", "unit") and subspace.directions_.dims == ("feature", "unit")
-    assert subspace.explained_.dims == ("component",) and "task" in subspace.components_.coords
+    assert subspace.components_.dims == ("component", "unit")
+    assert subspace.directions_.dims == ("feature", "unit")
+    assert subspace.explained_.dims == ("component",)
+    assert "task" in subspace.components_.coords
     assert subspace.encode(x[None]).shape == (1, 64, 2)
 
 
 def test_same_seed_same_rows_and_a_clone_begins_anew():
     x = spectrum(samples=500)
     a, b, c = (HebbianSubspace(32, seed=s).fit(x, 3) for s in (0, 0, 1))
-    assert torch.equal(a.rows_, b.rows_) and not torch.equal(a.rows_, c.rows_)
+    assert torch.equal(a.rows_, b.rows_)
+    assert not torch.equal(a.rows_, c.rows_)
     assert torch.equal(clone(a).fit(x, 3).rows_, a.rows_)
 
 
@@ -158,7 +163,8 @@ def test_what_is_protected_is_saved_and_goes_on():
     b = HebbianSubspace(32).load_state_dict(a.state_dict())
     for subspace in (a, b):
         subspace.extend(2).partial_fit(x[:64])
-    assert torch.equal(a.rows_, b.rows_) and a.task_.tolist() == b.task_.tolist()
+    assert torch.equal(a.rows_, b.rows_)
+    assert a.task_.tolist() == b.task_.tolist()
     assert HebbianSubspace(32).load_state_dict(a.state_dict()).free_ == 29  # rows that still learn are not kept
     with pytest.raises(InputError, match="31 units"):
         HebbianSubspace(31).load_state_dict(a.state_dict())

@@ -15,7 +15,8 @@ from torch import Tensor
 from nissl.errors import InputError
 from nissl.learning.hebbian_projection._responses import check_response, spiking_response
 
-FORGET = 0.99  # of running means of energies, per minibatch
+FORGET = 0.99  # of the running scale of activity, per minibatch
+FORGET_SHARE = 0.9  # of the running shares that rows explain, which change while rows learn
 SILENT = 1e-12  # mean energy below which a minibatch teaches nothing
 
 
@@ -307,7 +308,7 @@ class HebbianSubspace(BaseEstimator):
         """Running share of the mean square that each learning row carries."""
         share = response.square().sum(0) / total.clamp_min(SILENT)
         kept = self._energy[self.frozen_ :]
-        now = share if self._fresh else FORGET * kept + (1 - FORGET) * share
+        now = share if self._fresh else FORGET_SHARE * kept + (1 - FORGET_SHARE) * share
         self._energy, self._fresh = torch.cat([self._energy[: self.frozen_], now]), False
 
     def _use(self, x: Any) -> tuple[Tensor, Tensor]:
