@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from torch.nn.functional import linear, silu
 from nissl.errors import InputError, unknown
 from nissl.models import Probe
 from nissl.nn._cell import Cell, State
-from nissl.nn._leaky_memory.recurrence import recur
+from nissl.nn._leaky_memory.recurrence import Activation, recur
 from nissl.nn._leaky_memory.routing import route
 from nissl.nn._leaky_memory.settings import positive, refuse_other, time_constants, to_logit, whole
 from nissl.nn._leaky_memory.synapses import Synapses
@@ -147,10 +147,10 @@ class LeakyMemoryNeuron(Cell):
         gain: float = 5.0,
         hidden: int | None = None,
         n_hidden_layers: int = 1,
-        activation: Literal["relu", "silu"] = "relu",
+        activation: str = "relu",
         dt: float = 1.0,
         learn_tau: bool = False,
-        version: Literal[1, 2] = 1,
+        version: int = 1,
         recurrent: bool = True,
         seed: int | None = 0,
     ) -> None:
@@ -167,7 +167,8 @@ class LeakyMemoryNeuron(Cell):
             raise InputError(f"version={version!r}; allowed: 1 (as published) or 2")
         if activation not in ACTIVATIONS:
             raise unknown("activation", activation, ACTIVATIONS)
-        self.version, self.activation, self.recurrent, self.learn_tau = version, activation, recurrent, learn_tau
+        self.version, self.recurrent, self.learn_tau = version, recurrent, learn_tau
+        self.activation = cast("Activation", activation)
         self.tau_shortest, self.tau_longest, tau = time_constants(tau_memory, self.n_memory)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         self.routed = routing is not None

@@ -20,6 +20,7 @@ from nissl.populations.motifs.dynamic_connectome import DynamicConnectome
 from nissl.populations.motifs.rank_choice import RankCurve, rank_curve
 from nissl.populations.motifs.tensor_factors import TensorFactors, factor_similarity, nonnegative_cp
 from nissl.populations.neuroformer import Neuroformer, SpikeTokenizer
+from nissl.populations.neuron_model import NeuronModel, fit_neuron
 from nissl.populations.sdr import estimate_sdr
 from nissl.populations.sequences.rank_order import Flexibility, RankOrder, flexibility, rank_order
 from nissl.populations.sequences.replay import ReplayDecoder
@@ -47,6 +48,7 @@ __all__ = [
     "Flexibility",
     "GainControl",
     "Neuroformer",
+    "NeuronModel",
     "RankCurve",
     "RankOrder",
     "ReplayDecoder",
@@ -68,6 +70,7 @@ __all__ = [
     "estimate_sdr",
     "factor_similarity",
     "fit_adaptation",
+    "fit_neuron",
     "flexibility",
     "functional_connectivity",
     "hoyer",

@@ -1,6 +1,7 @@
 """Populations whose truth is known, seeded and fast."""
 
 from nissl.recordings.simulate.block_graphs import planted_partition, weighted_lfr
+from nissl.recordings.simulate.branch_cell import branch_cell
 from nissl.recordings.simulate.calcium import calcium
 from nissl.recordings.simulate.circuits import spiking_hubs, tuned_population, visual_population
 from nissl.recordings.simulate.hub_circuit import hub_circuit
@@ -36,6 +37,7 @@ __all__ = [
     "adapted_recordings",
     "adapted_tuning",
     "adapter_ensemble",
+    "branch_cell",
     "calcium",
     "coupled_oscillators",
     "hub_circuit",
