@@ -30,6 +30,7 @@ from nissl.learning.online import (
     run_stream,
 )
 from nissl.learning.policy_gradient import PolicyGradient
+from nissl.learning.sequence_tasks import delayed_cue, digit_sums, spoken_digits
 from nissl.learning.successor import SuccessorRepresentation, empowerment, successor_matrix, under_policy
 from nissl.learning.training import train
 from nissl.learning.worlds import dense_world, lock_chain
@@ -59,7 +60,9 @@ __all__ = [
     "advantage",
     "best_constant_rate",
     "checkpoint",
+    "delayed_cue",
     "dense_world",
+    "digit_sums",
     "elu_classifier",
     "empowerment",
     "late_accuracy",
@@ -70,6 +73,7 @@ __all__ = [
     "predicted_information_gain",
     "recovery_time",
     "run_stream",
+    "spoken_digits",
     "successor_matrix",
     "swim",
     "train",
