@@ -32,6 +32,7 @@ from nissl.learning.online import (
 from nissl.learning.policy_gradient import PolicyGradient
 from nissl.learning.sequence_tasks import delayed_cue, digit_sums, spoken_digits
 from nissl.learning.successor import SuccessorRepresentation, empowerment, successor_matrix, under_policy
+from nissl.learning.token_recall import token_recall
 from nissl.learning.training import train
 from nissl.learning.worlds import dense_world, lock_chain
 
@@ -76,6 +77,7 @@ __all__ = [
     "spoken_digits",
     "successor_matrix",
     "swim",
+    "token_recall",
     "train",
     "under_policy",
     "value_iteration",

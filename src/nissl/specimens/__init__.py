@@ -10,6 +10,7 @@ _HOME = {
     "ImageSpec": "_networks",
     "NetworkSpecimen": "_networks",
     "Scenes": "_scenes",
+    "Stories": "_stories",
     "digits": "_digits",
     "load_model": "_networks",
     "model_names": "_networks",
@@ -17,6 +18,7 @@ _HOME = {
     "photos": "_photos",
     "scenes": "_scenes",
     "scene_input": "_scene_classifier",
+    "stories": "_stories",
     "train_scene_classifier": "_scene_classifier",
 }
 
@@ -26,12 +28,14 @@ if TYPE_CHECKING:
     from nissl.specimens._photos import photo, photos
     from nissl.specimens._scene_classifier import scene_input, train_scene_classifier
     from nissl.specimens._scenes import Scenes, scenes
+    from nissl.specimens._stories import Stories, stories
 
 __all__ = [
     "Digits",
     "ImageSpec",
     "NetworkSpecimen",
     "Scenes",
+    "Stories",
     "digits",
     "load_model",
     "model_names",
@@ -39,6 +43,7 @@ __all__ = [
     "photos",
     "scene_input",
     "scenes",
+    "stories",
     "train_scene_classifier",
 ]
 
