@@ -43,25 +43,46 @@ def _alignment(rows: Tensor, basis: Tensor) -> float:
     return float(torch.linalg.svdvals(torch.linalg.qr(rows.T)[0].T @ torch.linalg.qr(basis.T)[0]).min())
 
 
+NOT_KNOWN = "shown, without a number that we know of"
+PRINCIPAL = "captured >= 0.99 of the optimum (eigenvectors), smallest principal cosine >= 0.99; no anti-Hebbian term: rows grow more than tenfold"
+
+
 @PAPER.claim(
-    "Hebbian and anti-Hebbian learning extracts the principal subspace of activity",
-    paper_value="shown, without a number that we know of",
-    threshold="captured >= 0.99 of the optimum (eigenvectors), smallest principal cosine >= 0.99; without the anti-Hebbian term rows grow more than tenfold",
+    "Hebbian and anti-Hebbian learning extracts the principal subspace of activity (1,500 minibatches)",
+    paper_value=NOT_KNOWN,
+    threshold=PRINCIPAL,
     seeds=3,
+    expected=False,
+    note="the twelfth and thirteenth variances differ by 15 percent, and in this time their ratio grows by exp(3.7) only: most starts arrive, one "
+    "that begins nearly orthogonal to the twelfth direction does not (seed 7000)",
 )
 def _extracts(seeds: Sequence[int]) -> Outcome:
+    return _principal(seeds, BATCHES)
+
+
+@PAPER.claim(
+    "Hebbian and anti-Hebbian learning extracts the principal subspace of activity from any start (three times as long)",
+    paper_value=NOT_KNOWN,
+    threshold=PRINCIPAL,
+    seeds=3,
+)
+def _extracts_in_time(seeds: Sequence[int]) -> Outcome:
+    return _principal(seeds, 3 * BATCHES)
+
+
+def _principal(seeds: Sequence[int], batches: int) -> Outcome:
+    """Twelve rows for 64 units whose variances fall as exp(-i / 6)."""
     found = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
-        basis, spread = _basis(64, 64, generator), torch.exp(-torch.arange(64) / 12)  # variances exp(-i / 6)
-        whole, lesion = (HebbianSubspace(64, seed=seed, anti_hebbian=a, lr=LR).extend(12) for a in (True, False))
-        for _ in range(BATCHES):
+        basis, spread = _basis(64, 64, generator), torch.exp(-torch.arange(64) / 12)
+        whole, lesion = (HebbianSubspace(64, lr=LR, seed=seed, anti_hebbian=a).extend(12) for a in (True, False))
+        for _ in range(batches):
             x = _draw(basis, spread, generator)
             whole.partial_fit(x)
             if float(lesion.rows_.norm()) < 1e6:  # it grows without bound
                 lesion.partial_fit(x)
-        variance = spread.square()
-        kept = torch.linalg.qr(whole.rows_.T)[0].T @ basis.T
+        kept, variance = torch.linalg.qr(whole.rows_.T)[0].T @ basis.T, spread.square()
         captured = float((kept.square() @ variance).sum() / variance[:12].sum())
         off = float((whole.rows_ @ whole.rows_.T - torch.eye(12)).abs().max())
         growth = float(lesion.rows_.norm(dim=1).max())
@@ -76,7 +97,7 @@ def _extracts(seeds: Sequence[int]) -> Outcome:
 
 @PAPER.claim(
     "a new task's subspace is added without touching the old one",
-    paper_value="shown, without a number that we know of",
+    paper_value=NOT_KNOWN,
     threshold="frozen rows bit-identical, joint smallest cosine >= 0.99, residual energy of old data < 0.01; of random data 1 - k/N +- 0.05",
     seeds=3,
 )
