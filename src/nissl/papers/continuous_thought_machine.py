@@ -61,10 +61,15 @@ def _fit(setting: Setting, seed: int) -> ContinuousThoughtMachine:
         return bits, bits.cumsum(1) % 2
 
     train(
-        machine, batch, lambda model, x, y: tick_loss(*model(x), y), steps=setting.steps, lr=3e-3, optimiser="adamw",
+        machine, batch, _loss, steps=setting.steps, lr=3e-3, optimiser="adamw",
         schedule="cosine", warmup=100, clip=0.9, seed=seed, progress=False,
     )  # fmt: skip
     return machine.eval()
+
+
+def _loss(machine: ContinuousThoughtMachine, bits: Tensor, parities: Tensor) -> Tensor:
+    logits, certain = machine(bits)
+    return tick_loss(logits, certain, parities)
 
 
 @lru_cache(maxsize=2)
@@ -149,7 +154,7 @@ def _longer(seeds: Sequence[int]) -> Outcome:
 def _certain(seeds: Sequence[int]) -> Outcome:
     found = _all(FULL, seeds)
     gaps = [t.each - t.by_tick[-1] for t in found]
-    rank = np.mean([spearmanr(t.certainty.mean(0), t.by_tick)[0] for t in found])
+    rank = np.mean([_rank(t.certainty.mean(0), t.by_tick) for t in found])
     most, last, chance = (
         np.mean(v) for v in zip(*((t.each, t.by_tick[-1], t.by_tick.mean()) for t in found), strict=True)
     )
@@ -158,6 +163,11 @@ def _certain(seeds: Sequence[int]) -> Outcome:
         {"last tick": last, "tick at random": chance},
         bool(min(gaps) >= -0.005 and rank > 0.8 and most - chance > 0.05),
     )
+
+
+def _rank(a: np.ndarray, b: np.ndarray) -> float:
+    found: Any = spearmanr(a, b)
+    return float(found[0])
 
 
 @PAPER.claim(

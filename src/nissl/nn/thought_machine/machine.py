@@ -236,7 +236,7 @@ class ContinuousThoughtMachine(nn.Module):
         return self._think(self.perceive(x), None, self.ticks)[0]
 
     def run(
-        self, x: Shaped[Tensor, "batch ..."], state: State | None = None, *, ticks: int | None = None
+        self, x: Shaped[Tensor, "batch ..."] | Asked, state: State | None = None, *, ticks: int | None = None
     ) -> tuple[ThoughtOutput, State]:
         """Think from a state to a state.
 
@@ -277,12 +277,12 @@ class ContinuousThoughtMachine(nn.Module):
         output, moment, out = self._think(seen, state, ticks)
         return output, self._pack(moment, out)
 
-    def step(self, x: Shaped[Tensor, "batch ..."], state: State | None = None) -> tuple[ThoughtOutput, State]:
+    def step(self, x: Shaped[Tensor, "batch ..."] | Asked, state: State | None = None) -> tuple[ThoughtOutput, State]:
         """One tick, in memory that does not grow; see `run`."""
         return self.run(x, state, ticks=1)
 
     def predict(
-        self, x: Shaped[Tensor, "batch ..."], *, stop: float | None = None, ticks: int | None = None
+        self, x: Shaped[Tensor, "batch ..."] | Asked, *, stop: float | None = None, ticks: int | None = None
     ) -> Decision:
         """Answer at the most certain tick, or as soon as certain enough.
 

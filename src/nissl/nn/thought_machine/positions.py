@@ -10,13 +10,21 @@ from nissl.errors import InputError
 
 
 class HalfTurn(nn.Module):
-    """Add to each token where it stands: a unit vector that turns by 180 degrees from the first token to the last, through
-    a learned linear map.
+    """Add to each token where it stands, as the angle of a vector that makes half a turn along the sequence.
 
     Parameters
     ----------
     width
         Of the tokens.
+
+    Raises
+    ------
+    InputError
+        A width below 1, or tokens of another.
+
+    Notes
+    -----
+    token_i + W (-sin φ_i, cos φ_i) + b,  φ_i from 0 at the first token to 180 degrees at the last. It has no state.
 
     References
     ----------
@@ -37,5 +45,13 @@ class HalfTurn(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
         """Tokens with their places."""
+        if tokens.dim() != 3 or tokens.shape[-1] != self.project.out_features:
+            raise InputError(
+                f"tokens of shape {tuple(tokens.shape)}; needed: (batch, token, {self.project.out_features})"
+            )
         angle = torch.linspace(0, torch.pi, tokens.shape[1], dtype=tokens.dtype, device=tokens.device)
         return tokens + self.project(torch.stack([-angle.sin(), angle.cos()], 1))
+
+    def extra_repr(self) -> str:
+        """Size."""
+        return f"width={self.project.out_features}"
