@@ -43,8 +43,8 @@ class Segment:
         trace: float,
     ) -> Float[Tensor, "time environment"]:
         """Generalised advantages: surprises added up backwards in time, within episodes."""
-        surprise = self.reward + discount * following * ~self.ended - value
-        keep = discount * trace * ~(self.ended | self.cut)
+        surprise = self.reward + discount * following * (~self.ended).to(value) - value
+        keep = discount * trace * (~(self.ended | self.cut)).to(value)
         # How much is kept changes where an episode is over. One small product a step is nothing beside the steps themselves.
         total, found = torch.zeros_like(value[0]), []
         for gained, kept in zip(surprise.flip(0), keep.flip(0), strict=True):

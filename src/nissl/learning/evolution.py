@@ -184,7 +184,7 @@ class EvolutionStrategies(BaseEstimator):
         with bar:
             for generation in range(len(history), self.generations):
                 scores = self._generation(own, trained, ascent, fitness, generator)
-                history.append([scores.mean(), scores.max(), scores.min()])
+                history.append([float(scores.mean()), float(scores.max()), float(scores.min())])
                 bar.update()
                 bar.set_postfix(mean=f"{scores.mean():.4g}", best=f"{scores.max():.4g}", refresh=False)
                 last = generation + 1 == self.generations

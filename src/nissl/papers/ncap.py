@@ -237,8 +237,12 @@ def _parameters(seeds: Sequence[int]) -> Outcome:
     network = sum(p.numel() for layer in layers for p in layer.parameters())
     found = _trained(seeds[0])
     return Outcome(
-        {"shared": shared, "one a synapse": single, "return": found["circuit"]},
-        {"network": network, "return": found["network"], "return, untrained": found["network at first"]},
+        {"weights, shared": str(shared), "weights, one a synapse": str(single), "return": found["circuit"]},
+        {
+            "weights, network": f"{network:,}",
+            "return": found["network"],
+            "return, untrained": found["network at first"],
+        },
         (shared, single, network) == (4, 30, 73221) and found["circuit"] >= 0.9 * found["network"],
     )
 

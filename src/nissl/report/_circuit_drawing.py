@@ -86,7 +86,7 @@ def _edge(axis: Any, start: tuple[float, float], end: tuple[float, float], synap
     line, faint = "-" if synapse["sign"] else ":", synapse["kind"] == "speed"
     axis.add_patch(
         FancyArrowPatch(
-            start, end, arrowstyle=style, color=colour, lw=width / (2 if faint else 1), alpha=0.6 if faint else 1.0, ls=line, mutation_scale=13, connectionstyle=f"arc3,rad={bend}", shrinkA=9, shrinkB=10, zorder=1,
+            start, end, arrowstyle=style, color=colour, lw=width / (2 if faint else 1), alpha=0.6 if faint else 1.0, ls=line, mutation_scale=13, connectionstyle=f"arc3,rad={bend}", shrinkA=9, shrinkB=15 if synapse["kind"] == "contra" else 10, zorder=1,
         )
     )  # fmt: skip
 
