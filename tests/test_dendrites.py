@@ -28,6 +28,7 @@ from nissl.nn import (
 )
 from nissl.nn.dendrites import (
     Plasticity,
+    SequenceMemory,
     any_match_probability,
     competition_sweep,
     correlated_patterns,
@@ -441,6 +442,82 @@ def test_estimate_sdr_tells_rates_and_correlation_apart() -> None:
     assert float(uneven["mean_overlap"]) == pytest.approx(float(shifted), rel=0.05)
 
 
+def _stored(k: int, steps: int, *, seed: int = 0) -> tuple[SequenceMemory, torch.Tensor]:
+    x = torch.from_numpy(random_patterns(k * steps, 600, 24, seed=seed).values).float().view(k, steps, 600)
+    return SequenceMemory(600, 6, k * (steps - 1) * 24, 14, 8).fit(x), x
+
+
+def test_sequences_are_remembered_in_context() -> None:
+    a, b, c, d, x, y = torch.from_numpy(random_patterns(6, 600, 24).values).float()
+    memory = SequenceMemory(600, 6, 200, 14, 8).fit(torch.stack([torch.stack([a, b, c, d]), torch.stack([x, b, c, y])]))
+    assert torch.equal(memory(torch.stack([a, b, c])[None])[0], torch.stack([b, c, d]))
+    assert torch.equal(memory(torch.stack([x, b, c])[None])[0], torch.stack([b, c, y]))
+    assert torch.equal(memory(torch.stack([b, c])[None])[0, 1], torch.maximum(d, y))  # with no past, both
+    assert "144 in use" in repr(memory)  # 3 transitions of 24 columns, twice
+    before = memory.synapses.clone()
+    memory.fit(torch.stack([a, b, c, d])[None])  # known already
+    assert torch.equal(memory.synapses, before)
+    memory.fit(torch.stack([a, b, x])[None])  # begins alike: shares its cells, and expects both afterwards
+    assert f"{144 + int((x * (1 - c)).sum())} in use" in repr(memory)
+    assert torch.equal(memory(torch.stack([a, b])[None])[0, 1], torch.maximum(c, x))
+
+
+def test_sequence_memory_by_its_equations() -> None:
+    memory, x = _stored(3, 5)
+    noisy = torch.from_numpy(noisy_patterns(x.flatten(0, 1), 8).values).float().view_as(x)
+    acts = nissl.record(memory, noisy, at=["active", "predicted", "segments"])
+    dense = np.zeros((memory.n_segments, 3600), dtype=int)
+    np.put_along_axis(dense, memory.synapses.numpy().astype(int), 1, 1)
+    for sample in range(3):
+        expected = np.zeros((600, 6), dtype=bool)
+        for step in range(5):
+            active = (noisy[sample, step].numpy()[:, None] > 0) & (expected | ~expected.any(1, keepdims=True))
+            np.testing.assert_array_equal(acts["active"][sample, step], active.ravel())
+            overlap = dense @ active.ravel()
+            np.testing.assert_array_equal(acts["segments"].values[sample, step], overlap)
+            expected = np.zeros(3600, dtype=bool)
+            expected[memory.owner.numpy()[overlap >= 8]] = True
+            np.testing.assert_array_equal(acts["predicted"][sample, step], expected)
+            expected = expected.reshape(600, 6)
+            np.testing.assert_array_equal(memory(noisy)[sample, step], expected.any(1))
+
+
+def test_sequence_memory_tolerates_noise_as_the_formula_says() -> None:
+    memory, x = _stored(20, 6)
+    for lost in (8, 12):
+        noisy = torch.from_numpy(noisy_patterns(x.flatten(0, 1), lost).values).float().view_as(x)
+        met = float((memory(noisy)[:, :-1] * x[:, 1:]).sum() / x[:, 1:].sum())
+        assert met == pytest.approx(1 - miss_probability(24, 14, 8, lost), abs=0.04)
+
+
+def test_sequence_memory_steps_saves_and_is_changed(tmp_path: Path) -> None:
+    memory, x = _stored(4, 6)
+    whole, last = memory.run(x)
+    first, state = memory.run(x[:, :2])
+    save_file(state, tmp_path / "state.safetensors")
+    rest, end = memory.run(x[:, 2:], load_file(tmp_path / "state.safetensors"))
+    assert torch.equal(torch.cat([first, rest], 1), whole)
+    assert torch.equal(end["predicted"], last["predicted"])
+    state, steps = None, []
+    for t in range(6):
+        y, state = memory.step(x[:, t], state)
+        steps.append(y)
+    assert torch.equal(torch.stack(steps, 1), whole)
+    other = SequenceMemory(600, 6, memory.n_segments, 14, 8)
+    assert not other(x).any()
+    other.load_state_dict(memory.state_dict())
+    assert torch.equal(other.double()(x.double()).float(), whole)
+    assert torch.equal(torch.compile(memory, backend="eager")(x), whole)
+    # Nothing expected at the third step: at the fourth all cells of its columns fire, and the sequence goes on from there.
+    net = nissl.load(memory)
+    with nissl.intervene(net, {"predicted": nissl.Clamp(0.0, positions=2)}):
+        lesioned = net(x)
+    assert not lesioned[:, 2].any()
+    assert torch.equal(lesioned[:, 3], whole[:, 3])
+    with pytest.raises(InputError, match="lacks 'predicted'"):
+        memory.run(x, {})
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -482,6 +559,15 @@ def test_estimate_sdr_tells_rates_and_correlation_apart() -> None:
         (lambda: DendriticClassifier().fit(np.ones((2, 30)), [1, 1]), "one class"),
         (lambda: DendriticClassifier().fit(np.ones((2, 30)), [1]), "one a pattern"),
         (lambda: DendriticClassifier(learning="permanences").fit(np.ones((2, 30)), [0, 1]), "n_segments"),
+        (lambda: SequenceMemory(10, 0, 5, 5), "n_cells=0"),
+        (lambda: SequenceMemory(10, 2, 5, 11), "n_synapses=11"),
+        (lambda: SequenceMemory(10, 2, 5, 5, 6), "threshold=6"),
+        (lambda: SequenceMemory(10, 2, 5, 3).fit(np.ones((2, 10))), r"\(sequence, time, 10\)"),
+        (lambda: SequenceMemory(10, 2, 5, 3).fit(np.ones((1, 2, 10))), "too few"),
+        (lambda: SequenceMemory(10, 2, 5, 3).fit(np.eye(10)[None, :3]), "1 active columns"),
+        (lambda: SequenceMemory(10, 2, 5, 3)(torch.zeros(1, 0, 10)), "at least one sample, one step"),
+        (lambda: SequenceMemory(10, 2, 5, 3)(torch.full((1, 2, 10), torch.nan)), "NaN"),
+        (lambda: SequenceMemory(10, 2, 5, 3)(torch.full((1, 2, 10), 0.5)), "hold 0.5"),
         (lambda: random_patterns(5, 10, 11), "a = 11"),
         (lambda: random_patterns(0, 10, 1), "1 or more"),
         (lambda: correlated_patterns(5, 100, 8, 9), "clusters of 9"),

@@ -6,6 +6,7 @@ from nissl.nn._worm_steering import WormSteering
 from nissl.nn.dendrites import (
     DendriticClassifier,
     DendriticNeuron,
+    SequenceMemory,
     match_probability,
     miss_probability,
     optimal_threshold,
@@ -28,7 +29,6 @@ from nissl.nn.spiking import (
 from nissl.nn.thought_machine import (
     ContinuousThoughtMachine,
     HalfTurn,
-    Synchronisation,
     ThoughtOutput,
     certainty,
     synchronisation,
@@ -47,10 +47,10 @@ __all__ = [
     "DendriticNeuron",
     "HalfTurn",
     "LeakyMemoryNeuron",
+    "SequenceMemory",
     "SpikingClassifier",
     "SpikingNetwork",
     "State",
-    "Synchronisation",
     "ThoughtOutput",
     "WormSteering",
     "WormSwimmer",

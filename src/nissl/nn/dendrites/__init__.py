@@ -12,6 +12,7 @@ from nissl.nn.dendrites._probability import (
     miss_probability,
     overlap_probability,
 )
+from nissl.nn.dendrites._sequence_memory import SequenceMemory
 from nissl.nn.dendrites._thresholds import optimal_threshold, total_error
 from nissl.nn.dendrites._unions import union_capacity, union_match_probability, union_size
 
@@ -19,6 +20,7 @@ __all__ = [
     "DendriticClassifier",
     "DendriticNeuron",
     "Plasticity",
+    "SequenceMemory",
     "any_match_probability",
     "competition_sweep",
     "correlated_patterns",

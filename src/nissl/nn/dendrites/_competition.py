@@ -10,7 +10,8 @@ import xarray as xr
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from nissl.errors import InputError
-from nissl.nn.dendrites._neuron import BLOCK, DendriticNeuron, Nonlinearity
+from nissl.nn.dendrites._neuron import DendriticNeuron, Nonlinearity
+from nissl.nn.dendrites._overlap import BLOCK
 from nissl.nn.dendrites._patterns import as_patterns
 from nissl.nn.dendrites._permanences import Plasticity
 

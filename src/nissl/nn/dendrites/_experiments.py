@@ -9,7 +9,8 @@ import xarray as xr
 
 from nissl.errors import InputError
 from nissl.nn.dendrites._competition import DendriticClassifier
-from nissl.nn.dendrites._neuron import BLOCK, DendriticNeuron, Nonlinearity
+from nissl.nn.dendrites._neuron import DendriticNeuron, Nonlinearity
+from nissl.nn.dendrites._overlap import BLOCK
 from nissl.nn.dendrites._patterns import correlated_patterns, noisy_patterns, random_patterns
 from nissl.nn.dendrites._probability import any_match_probability, match_probability, miss_probability
 

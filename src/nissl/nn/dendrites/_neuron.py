@@ -12,19 +12,16 @@ import torch
 import xarray as xr
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, pad
+from torch.nn.functional import pad
 
 from nissl.errors import InputError, unknown
 from nissl.models import Probe
+from nissl.nn.dendrites._overlap import BLOCK, overlaps
 from nissl.nn.dendrites._patterns import as_patterns
 from nissl.nn.dendrites._permanences import Plasticity
 from nissl.nn.dendrites._probability import match_probability, miss_probability
 
 Nonlinearity = Literal["threshold", "sigmoid", "power"]
-# Samples in one go. Sums run over rows of this many half-precision counters, 128 bytes: two lines of a cache, as the table stays in it.
-BLOCK = 64
-# Whole numbers up to here are exact in half precision.
-EXACT = 2048
 
 
 class DendriticNeuron(nn.Module):
@@ -159,17 +156,8 @@ class DendriticNeuron(nn.Module):
         return passed.sum(1)
 
     def overlaps(self, x: Shaped[Tensor, "sample input"]) -> Float[Tensor, "sample segment"]:
-        """Active synapses of every segment, in half precision where that is exact (a segment of up to 2048 places).
-
-        A segment with s synapses moves s rows of the transposed input, one number a sample, and adds them up: 2 s bytes a sample and
-        segment, against 4 n of a dense product.
-        """
-        active = as_patterns(x, self.n_inputs)
-        kind = torch.float16 if self.synapses.shape[1] <= EXACT else torch.float32
-        # Rows are cells; the last row, of zeros, is what an empty place sees.
-        table = pad(active.T.to(kind), (0, 0, 0, 1))
-        parts = [embedding_bag(self.synapses, block.contiguous(), mode="sum") for block in table.split(BLOCK, dim=1)]
-        return torch.cat(parts, 1).T if len(parts) > 1 else parts[0].T
+        """Active synapses of every segment, in half precision where that is exact (a segment of up to 2048 places)."""
+        return overlaps(self.synapses, as_patterns(x, self.n_inputs))
 
     def fit(self, patterns: Any) -> DendriticNeuron:
         """Store patterns, `mix` of them on a segment: each gives synapses to a random choice of its active cells.
