@@ -11,15 +11,22 @@ from timing import machine
 HERE = Path(__file__).parent
 SCRIPTS = (
     "cell_types",
+    "dendrites",
     "gain_control",
     "grad_cam",
+    "hebbian_projection",
+    "homeostatic",
+    "leaky_memory",
     "neuroformer",
     "record",
     "recordings",
     "rhythms",
+    "spiking",
     "store",
     "tensor_factors",
+    "thought_machine",
     "hmm_glm",
+    "worm_swimmer",
     "worm_wiring",
 )
 
