@@ -212,26 +212,48 @@ def _rank_correlation(by_bin: np.ndarray) -> float:
     return float(np.corrcoef(np.arange(len(by_bin)), rankdata(by_bin))[0, 1])
 
 
+def _gain(seed: int, *, shuffled: bool) -> np.ndarray:
+    """Nats a token that astrocytes save, by bin of position."""
+    return _loss_by_position(seed, False, shuffled)[0] - _loss_by_position(seed, True, shuffled)[0]
+
+
 @PAPER.claim(
-    "astrocytes model language better at an equal number of weights, and the more so the longer the context",
+    "astrocytes model language better at an equal number of weights",
     paper_value=NOT_KNOWN,
-    threshold=(
-        "loss >= 5% lower; advantage grows with position (Spearman > 0.5 over 8 bins); tokens of the corpus shuffled: it grows by "
-        "less than a tenth of that, from the first half of positions to the second"
-    ),
+    threshold="loss >= 5% lower in nats a token; tokens of the corpus shuffled: the difference is less than a tenth of that",
 )
 def _language(seeds: Sequence[int]) -> Outcome:
     (astro, n_astro), (plain, n_plain) = (_loss_by_position(seeds[0], a, False) for a in (True, False))
-    gain = plain - astro
-    shuffled = _loss_by_position(seeds[0], False, True)[0] - _loss_by_position(seeds[0], True, True)[0]
-    rank, rank_shuffled = (_rank_correlation(g) for g in (gain, shuffled))
-    lower = 1 - astro.mean() / plain.mean()
-    growth, growth_shuffled = (float(g[BINS // 2 :].mean() - g[: BINS // 2].mean()) for g in (gain, shuffled))
+    gain, shuffled = _gain(seeds[0], shuffled=False).mean(), _gain(seeds[0], shuffled=True).mean()
     return Outcome(
-        {"loss, nats": astro.mean(), "lower by": lower, "Spearman": rank, "growth, nats": growth},
-        {"no astrocytes, nats": plain.mean(), "shuffled, growth": growth_shuffled, "shuffled, Spearman": rank_shuffled},
-        lower >= 0.05 and rank > 0.5 and abs(growth_shuffled) < 0.1 * growth,
+        {"loss, nats": astro.mean(), "lower by": gain / plain.mean()},
+        {"no astrocytes, nats": plain.mean(), "shuffled, difference in nats": shuffled},
+        bool(gain / plain.mean() >= 0.05 and abs(shuffled) < 0.1 * gain),
         f"{n_astro} weights against {n_plain}; stories from templates, a word a token",
+    )
+
+
+@PAPER.claim(
+    "the advantage of astrocytes grows with the context",
+    paper_value=NOT_KNOWN,
+    threshold=(
+        "Spearman of advantage and position > 0.5 over 8 bins; from the first half of positions to the second it grows, with the "
+        "tokens of the corpus shuffled by less than a tenth of that"
+    ),
+    expected=False,
+    note=(
+        "in these stories all people and things have been named after some thirty words: the advantage rises over the first third "
+        "of positions and stays, so the rank correlation lies at its threshold, above or below it by the seed"
+    ),
+)
+def _context(seeds: Sequence[int]) -> Outcome:
+    gain, shuffled = (_gain(seeds[0], shuffled=s) for s in (False, True))
+    growth, growth_shuffled = (float(g[BINS // 2 :].mean() - g[: BINS // 2].mean()) for g in (gain, shuffled))
+    rank = _rank_correlation(gain)
+    return Outcome(
+        {"Spearman": rank, "growth, nats": growth, "first bin, nats": gain[0], "last bin, nats": gain[-1]},
+        {"shuffled, growth": growth_shuffled, "shuffled, Spearman": _rank_correlation(shuffled)},
+        bool(rank > 0.5 and growth > 0 and abs(growth_shuffled) < 0.1 * growth),
     )
 
 
