@@ -94,7 +94,7 @@ def epoch(model: nn.Module, task: Task) -> None:
 def training_step() -> str:
     """An epoch of the second task: plain, and projected with the rule every so often."""
     tasks = _tasks(0, 2)
-    jobs: dict[str, Callable[[], None]] = {}
+    jobs: dict[str, Callable[[], object]] = {}
     for name, settings in {
         "plain training": None,
         "projected, rule every 2nd minibatch": {"every": 2},
