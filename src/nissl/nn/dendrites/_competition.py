@@ -46,6 +46,14 @@ class DendriticClassifier(ClassifierMixin, BaseEstimator):
     InputError
         As `DendriticNeuron`; a single class; labels of another length.
 
+    Notes
+    -----
+    ``class = argmax_c sum_k f(o_ck)``, o_ck the overlap of the pattern with segment k of neuron c, and f the nonlinearity of `DendriticNeuron`.
+
+    References
+    ----------
+    Ahmad and Hawkins 2016, How do neurons operate on sparse distributed representations?
+
     Examples
     --------
     >>> from nissl.nn.dendrites import noisy_patterns, random_patterns

@@ -141,8 +141,8 @@ class DendriticNeuron(nn.Module):
 
     def forward(self, x: Shaped[Tensor, "sample input"]) -> Float[Tensor, "sample 1"]:
         """1 where any segment fires, else 0."""
-        fires = self._seen(x) >= self.threshold
-        return self.depolarised(fires.any(1, keepdim=True).to(self.permanence.dtype))
+        strongest = self._seen(x).amax(1, keepdim=True)
+        return self.depolarised((strongest >= self.threshold).to(self.permanence.dtype))
 
     def response(self, x: Shaped[Tensor, "sample input"]) -> Float[Tensor, "sample"]:
         """What all segments pass on to the soma, summed: graded, for neurons that compete."""

@@ -24,6 +24,14 @@ class Plasticity:
         For active and inactive synapses of a segment that fires on a wanted pattern.
     decay
         For active synapses of the segment that fires most strongly on an unwanted one.
+
+    Examples
+    --------
+    >>> from nissl.nn.dendrites import DendriticNeuron
+    >>> neuron = DendriticNeuron(10, 1, 4, 3)
+    >>> learnt = neuron.learn(np.ones((5, 10)), [1] * 5, plasticity=Plasticity(gain=0.1))
+    >>> learnt.depolarised.values.tolist(), round(float(neuron.permanence[0, 0]), 3)
+    ([False, True, True, True, True], 0.9)
     """
 
     initial: float = 0.5
