@@ -42,20 +42,20 @@ class HebbianProjection:
         A network. It is trained by your own loop; or see `ContinualTrainer`.
     k, more
         Directions to learn in the first task and in each later one (as `k` where None): a number for all layers, one for each in the order of
-        the network, or a mapping by name. They must fit: the sum over tasks stays below the layer's inputs.
+        the network, or a mapping by name. Over all tasks a layer has no more of them than inputs; where all are taken it learns nothing more.
     layers, exclude
         Names or patterns of layers to protect, and not to. Excluded layers train freely, such as a task's own head.
     activity
-        What a layer's lateral neurons learn from: "each" presynaptic vector, or their "mean" over all axes between the batch and the unit, the
-        firing rate where that is time. (For convolutions, patches of the input averaged over nothing.) A function of a layer's input gives anything
-        else.
+        What a layer's lateral neurons learn from: "each" presynaptic vector, or their "mean" over all axes between the batch and the unit of a
+        linear layer's input, the firing rate where that is time; a convolution learns from each patch either way. A function from a layer's input to
+        `(..., unit)` gives anything else, such as rates that weigh the present most.
     form
         "gradient" projects the gradients of weights, G - (G H^T) H; "input" replaces the presynaptic vectors in them. They agree;
         the second is slower, and needed where lateral neurons spike.
     levels, bound
         Spiking lateral neurons, see `HebbianSubspace`.
     every
-        Learn from each so manieth pass only.
+        Learn from one pass in so many only, which is cheaper.
     samples
         At most so many presynaptic vectors are learned from at once, drawn at random.
     lr, momentum, iterations, normalise, seed
