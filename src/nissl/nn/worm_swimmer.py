@@ -90,6 +90,7 @@ class WormSwimmer(nn.Module):
     4
     """
 
+    _sides: Tensor
     w_prop: nn.Parameter | None
     w_osc: nn.Parameter | None
     w_ipsi: nn.Parameter
@@ -127,6 +128,7 @@ class WormSwimmer(nn.Module):
         self.bneuron = nn.ModuleDict({side: Probe("sample", "unit") for side in ("dorsal", "ventral")})
         self.muscle = nn.ModuleDict({side: Probe("sample", "unit") for side in ("dorsal", "ventral")})
         self.command = Probe("sample", "unit")
+        self.register_buffer("_sides", torch.tensor([[1.0], [-1.0]]), persistent=False)
         self.reset_parameters(seed)
 
     def _weight(self, name: str, joints: int, there: bool) -> None:
@@ -234,14 +236,9 @@ class WormSwimmer(nn.Module):
             Another number of joints, or inputs that this circuit has not or lacks.
         """
         self._check_inputs(joint_angles, speed, right, left)
-        drive = self._head(joint_angles, step)
-        if self.w_prop is not None:
-            # Both sides at once: dorsal stretch first, then ventral.
-            stretch = torch.stack((joint_angles, -joint_angles), -2)[..., :-1].clamp(0, 1)
-            behind = stretch * self._half_line("prop", self.w_prop)
-        else:
-            behind = drive.new_zeros(*drive.shape[:-1], self.n_joints - 1)
-        drive = torch.cat((drive, behind), -1)
+        # A cell is told by its neighbour how far the body is bent, and the first one by the clock; then both sides at once, dorsal first.
+        told = torch.cat((self._clock(joint_angles, step), joint_angles[..., :-1]), -1)
+        drive = (told.unsqueeze(-2) * self._sides).clamp(0, 1) * self._drive_weights(joint_angles)
         if self.w_speed is not None and speed is not None:
             brake = (1 - speed.clamp(0, 1)).unsqueeze(-2)
             drive = drive + brake * self._half_line("speed", self.w_speed)
@@ -249,25 +246,36 @@ class WormSwimmer(nn.Module):
             turning = torch.stack((right, left), -2).clamp(0, 1) * self._half_line("turn", self.w_turn)
             turning = turning.expand(*turning.shape[:-1], self.n_turn)
             drive = drive + nn.functional.pad(turning, (0, self.n_joints - self.n_turn))
-        dorsal, ventral = drive.clamp(0, 1).unbind(-2)
-        neurons = torch.stack((self.bneuron["dorsal"](dorsal), self.bneuron["ventral"](ventral)), -2)
+        neurons = _shown(self.bneuron, drive.clamp(0, 1))
         excited = neurons * self._half_line("ipsi", self.w_ipsi)
-        pulled = excited + neurons.flip(-2) * self._half_line("contra", self.w_contra)
-        dorsal, ventral = pulled.clamp(0, 1).unbind(-2)
-        return self.command(self.muscle["dorsal"](dorsal) - self.muscle["ventral"](ventral))
+        pulled = torch.addcmul(excited, neurons.flip(-2), self._half_line("contra", self.w_contra))
+        dorsal, ventral = _shown(self.muscle, pulled.clamp(0, 1)).unbind(-2)
+        return self.command(dorsal - ventral)
 
-    def _head(self, joint_angles: Tensor, step: Tensor) -> Float[Tensor, "*batch 2 1"]:
-        """What drives the neurons of the first joint, dorsal and ventral."""
-        if self.w_osc is None:
-            return joint_angles.new_zeros(*joint_angles.shape[:-1], 2, 1)
-        dorsal = (step.round() % self.period < self.period // 2).to(joint_angles.dtype)
-        dorsal = dorsal.expand(*joint_angles.shape[:-1], 1)
-        return torch.stack((dorsal, 1 - dorsal), -2) * self._half_line("osc", self.w_osc)
+    def _clock(self, joint_angles: Tensor, step: Tensor) -> Float[Tensor, "*batch 1"]:
+        """The oscillators as one bend: fully dorsal in the first half of a period, fully ventral in the second."""
+        if not self.oscillator:
+            return joint_angles[..., :1]  # weighs nothing
+        bend = torch.rsub(step.round() % self.period, self.period // 2 - 0.5).sign()
+        if bend.dtype != joint_angles.dtype:
+            bend = bend.to(joint_angles.dtype)
+        batch = joint_angles.shape[:-1]
+        return bend if bend.shape[:-1] == batch else bend.expand(*batch, 1)
+
+    def _drive_weights(self, like: Tensor) -> Float[Tensor, "#side joint"]:
+        """What the first neurons make of the clock, and the others of the bend before them; zero for a part that is left out."""
+        there = self._parameters  # a little faster than by attribute
+        head, behind = there["w_osc"], there["w_prop"]
+        sides = () if self.share else (2,)
+        head = like.new_zeros(*sides, 1) if head is None else head.expand(*sides, 1)
+        rest = (*sides, self.n_joints - 1)
+        behind = like.new_zeros(rest) if behind is None else behind.expand(rest)
+        return self._half_line("prop", torch.cat((head, behind), -1))
 
     def _half_line(self, name: str, weight: Tensor) -> Tensor:
         if not self.signed:
             return weight
-        return weight.clamp(min=0) if SIGNS[name] > 0 else weight.clamp(max=0)
+        return weight.clamp_min(0) if SIGNS[name] > 0 else weight.clamp_max(0)
 
     def _check_inputs(self, angles: Tensor, speed: Tensor | None, right: Tensor | None, left: Tensor | None) -> None:
         if angles.shape[-1:] != (self.n_joints,):
@@ -316,6 +324,14 @@ class WormSwimmer(nn.Module):
             + [f"{name}=True" for name in extras]
             + ([f"n_turn={self.n_turn}"] if self.turn else [])
         )
+
+
+def _shown(sites: nn.ModuleDict, both: Float[Tensor, "*batch 2 joint"]) -> Float[Tensor, "*batch 2 joint"]:
+    """Both sides past their sites; nothing is taken apart where nobody looks."""
+    dorsal, ventral = sites.values()
+    if not (dorsal.watched or ventral.watched or dorsal.edited or ventral.edited):
+        return both
+    return torch.stack((dorsal(both[..., 0, :]), ventral(both[..., 1, :])), -2)
 
 
 def _check(n_joints: int, period: int, n_turn: int, init: str) -> None:
