@@ -347,6 +347,17 @@ def test_a_run_is_resumed_with_the_same_decisions():
         third.load_state_dict(torch.optim.SGD(again.parameters(), lr=0.1).state_dict())
 
 
+def test_a_copied_learner_lives_on_alike():
+    model = network()
+    optimiser = HomeostaticSGD(model, lr=0.2, step_size=0.2)
+    loop(model, stream(300), optimiser)
+    model_2, optimiser_2 = copy.deepcopy((model, optimiser))
+    assert optimiser_2.model is model_2
+    assert loop(model, stream(300, seed=5), optimiser) == loop(model_2, stream(300, seed=5), optimiser_2)
+    assert optimiser.rate == optimiser_2.rate
+    assert all(torch.equal(a, b) for a, b in zip(weights(model), weights(model_2), strict=True))
+
+
 def test_schedulers_of_torch_work_on_it():
     model = network()
     optimiser = HomeostaticSGD(model, lr=0.1)
@@ -604,6 +615,9 @@ def test_bad_runs():
         ((net, stream(20, every=None), master), {}, "never be asked"),
         ((net, stream(), master), {"held_out_every": 100}, "without held_out"),
         ((net, stream(), master), {"held_out": blobs(20), "held_out_every": 15}, "a multiple of 10"),
+        ((net, stream(), master), {"held_out": blobs(20, 5)}, "labels up to 4"),
+        ((net, stream(), master), {"held_out": blobs(20, 4, 5)}, "those of the stream"),
+        ((net, stream(), master), {"held_out": blobs(20)[0]}, "inputs and targets"),
     ):
         with pytest.raises(InputError, match=says):
             run_stream(*args, **kwargs)

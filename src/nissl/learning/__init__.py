@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from nissl.learning import checkpoint
+from nissl.learning.adaptation import advantage, late_accuracy, recovery_time
 from nissl.learning.bodies import MujocoSwimmer, PlanarSwimmer, SwimmerPolicy, mlp_policy, swim, wave_lags
 from nissl.learning.concept_shift import ConceptShift, ShiftBatch
 from nissl.learning.evolution import Candidates, EvolutionStrategies
@@ -21,14 +22,7 @@ from nissl.learning.hebbian_projection import (
     permuted_tasks,
 )
 from nissl.learning.homeostasis import HomeostaticSGD
-from nissl.learning.online import (
-    advantage,
-    best_constant_rate,
-    elu_classifier,
-    late_accuracy,
-    recovery_time,
-    run_stream,
-)
+from nissl.learning.online import best_constant_rate, elu_classifier, run_stream
 from nissl.learning.policy_gradient import PolicyGradient
 from nissl.learning.sequence_tasks import delayed_cue, digit_sums, spoken_digits
 from nissl.learning.successor import SuccessorRepresentation, empowerment, successor_matrix, under_policy

@@ -103,7 +103,7 @@ class ConceptShift:
         n_classes: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.inputs, self.labels = _dataset(inputs, targets)
+        self.inputs, self.labels = labelled(inputs, targets)
         self.n_samples = _whole("n_samples", n_samples)
         self.n_classes = int(self.labels.max()) + 1 if n_classes is None else _whole("n_classes", n_classes)
         self.every, self.season, self.seed = every, season, seed
@@ -154,7 +154,7 @@ class ConceptShift:
 
     def relabelled(self, targets: Any, sample: int) -> Int[Tensor, "sample"]:
         """Other data with the labels as they are before sample number `sample` of the stream, such as what was held out."""
-        labels = _dataset(np.zeros(len(targets)), targets)[1]
+        labels = labelled(np.zeros(len(targets)), targets)[1]
         if int(labels.max()) >= self.n_classes:
             raise InputError(f"labels up to {int(labels.max())}; the stream has {self.n_classes} classes")
         event = np.searchsorted(self.swaps["sample"].to_numpy(), sample, side="right")
@@ -233,7 +233,8 @@ def _meanings(pairs: Int[np.ndarray, "event 2"], n_classes: int) -> Int[np.ndarr
     return found
 
 
-def _dataset(inputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+def labelled(inputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+    """Inputs and class indices as tensors, or one clear error."""
     x, y = (v.detach() if isinstance(v, Tensor) else torch.as_tensor(np.asarray(v)) for v in (inputs, targets))
     if y.ndim != 1 or x.ndim < 1 or len(x) != len(y) or len(y) == 0:
         raise InputError(f"inputs {tuple(x.shape)} and targets {tuple(y.shape)}; give as many of both, at least one")

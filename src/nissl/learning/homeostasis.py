@@ -53,8 +53,8 @@ class HomeostaticSGD(torch.optim.SGD):
     direction
         Whether the "predicted" or (an ablation) the "true" class decides about the imagined effect.
     gradient
-        Whether the imagined update is that of the "sample" alone, still divided by the size of the minibatch, or of the whole "batch". With the batch
-        recent memory favours small steps, the rate decays, and the learner no longer adapts: an ablation.
+        Whether the imagined update is that of the "sample" alone, still divided by the size of the minibatch, or (an ablation: it adapts less) of the whole
+        "batch".
     takes
         For "yoked": one bool a decision; nothing is taken once they are used up.
     loss
@@ -124,6 +124,10 @@ class HomeostaticSGD(torch.optim.SGD):
         self._seen = 0
         self._memory: tuple[Tensor, Tensor] | None = None
         super().__init__([p for p in model.parameters() if p.requires_grad], lr=self.settings.lr)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch keeps rates and momenta only; a copy of a learner has its settings, its memory and, copied with it, its network.
+        return self.__dict__.copy()
 
     @property
     def rate(self) -> float:
