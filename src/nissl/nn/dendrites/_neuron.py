@@ -301,7 +301,9 @@ class DendriticNeuron(nn.Module):
             Empty segments never fire, and have nothing to miss: NaN.
         """
         count = (self.synapses < self.n_inputs).sum(1).cpu().numpy()
-        kept = np.where(count > 0, miss_probability(n_active, self.n_synapses, self.threshold, flipped), np.nan)
+        kept = np.where(
+            count > 0, miss_probability(n_active, np.minimum(count, self.n_synapses), self.threshold, flipped), np.nan
+        )
         false = match_probability(self.n_inputs, n_active, count, self.threshold)
         table = {"synapses": count, "threshold": self.threshold, "false_match": false, "miss": kept}
         return pd.DataFrame(table, index=pd.RangeIndex(self.n_segments, name="segment"))
