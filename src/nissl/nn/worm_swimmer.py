@@ -91,6 +91,8 @@ class WormSwimmer(nn.Module):
     """
 
     _sides: Tensor
+    _first: Tensor
+    _behind: Tensor
     w_prop: nn.Parameter | None
     w_osc: nn.Parameter | None
     w_ipsi: nn.Parameter
@@ -128,7 +130,9 @@ class WormSwimmer(nn.Module):
         self.bneuron = nn.ModuleDict({side: Probe("sample", "unit") for side in ("dorsal", "ventral")})
         self.muscle = nn.ModuleDict({side: Probe("sample", "unit") for side in ("dorsal", "ventral")})
         self.command = Probe("sample", "unit")
-        self.register_buffer("_sides", torch.tensor([[1.0], [-1.0]]), persistent=False)
+        first = (torch.arange(n_joints) == 0).float()
+        for name, fixed in (("_sides", torch.tensor([[1.0], [-1.0]])), ("_first", first), ("_behind", 1 - first)):
+            self.register_buffer(name, fixed, persistent=False)
         self.reset_parameters(seed)
 
     def _weight(self, name: str, joints: int, there: bool) -> None:
@@ -238,17 +242,17 @@ class WormSwimmer(nn.Module):
         self._check_inputs(joint_angles, speed, right, left)
         # A cell is told by its neighbour how far the body is bent, and the first one by the clock; then both sides at once, dorsal first.
         told = torch.cat((self._clock(joint_angles, step), joint_angles[..., :-1]), -1)
-        drive = (told.unsqueeze(-2) * self._sides).clamp(0, 1) * self._drive_weights(joint_angles)
-        if self.w_speed is not None and speed is not None:
+        drive = (told.unsqueeze(-2) * self._sides).clamp(0, 1) * self._drive_weights()
+        if speed is not None:
             brake = (1 - speed.clamp(0, 1)).unsqueeze(-2)
-            drive = drive + brake * self._half_line("speed", self.w_speed)
-        if self.w_turn is not None and right is not None and left is not None:
-            turning = torch.stack((right, left), -2).clamp(0, 1) * self._half_line("turn", self.w_turn)
+            drive = drive + brake * self.used_weight("speed")
+        if right is not None and left is not None:
+            turning = torch.stack((right, left), -2).clamp(0, 1) * self.used_weight("turn")
             turning = turning.expand(*turning.shape[:-1], self.n_turn)
             drive = drive + nn.functional.pad(turning, (0, self.n_joints - self.n_turn))
         neurons = _shown(self.bneuron, drive.clamp(0, 1))
-        excited = neurons * self._half_line("ipsi", self.w_ipsi)
-        pulled = torch.addcmul(excited, neurons.flip(-2), self._half_line("contra", self.w_contra))
+        excited = neurons * self.used_weight("ipsi")
+        pulled = torch.addcmul(excited, neurons.flip(-2), self.used_weight("contra"))
         dorsal, ventral = _shown(self.muscle, pulled.clamp(0, 1)).unbind(-2)
         return self.command(dorsal - ventral)
 
@@ -262,15 +266,17 @@ class WormSwimmer(nn.Module):
         batch = joint_angles.shape[:-1]
         return bend if bend.shape[:-1] == batch else bend.expand(*batch, 1)
 
-    def _drive_weights(self, like: Tensor) -> Float[Tensor, "#side joint"]:
+    def _drive_weights(self) -> Float[Tensor, "#side joint"]:
         """What the first neurons make of the clock, and the others of the bend before them; zero for a part that is left out."""
-        there = self._parameters  # a little faster than by attribute
-        head, behind = there["w_osc"], there["w_prop"]
-        sides = () if self.share else (2,)
-        head = like.new_zeros(*sides, 1) if head is None else head.expand(*sides, 1)
-        rest = (*sides, self.n_joints - 1)
-        behind = like.new_zeros(rest) if behind is None else behind.expand(rest)
-        return self._half_line("prop", torch.cat((head, behind), -1))
+        head, behind = self._parameters["w_osc"], self._parameters["w_prop"]
+        if self.share:
+            weights = self._behind * (0.0 if behind is None else behind)
+            weights = weights if head is None else torch.addcmul(weights, self._first, head)
+        else:
+            head = self._first.new_zeros(2, 1) if head is None else head
+            behind = self._first.new_zeros(2, self.n_joints - 1) if behind is None else behind
+            weights = torch.cat((head, behind), -1)
+        return self._half_line("prop", weights)
 
     def _half_line(self, name: str, weight: Tensor) -> Tensor:
         if not self.signed:
@@ -282,6 +288,8 @@ class WormSwimmer(nn.Module):
             raise InputError(
                 f"joint angles of shape {tuple(angles.shape)}; this circuit has {self.n_joints} joints (a body of {self.n_joints + 1} links)"
             )
+        if not self.speed and not self.turn and speed is None and right is None and left is None:
+            return
         for name, there, given in (
             ("speed", self.speed, speed is not None),
             ("turn", self.turn, right is not None or left is not None),
@@ -295,7 +303,10 @@ class WormSwimmer(nn.Module):
 
     def used_weight(self, name: str) -> Tensor:
         """A weight as the circuit uses it: on its half line where signs are held."""
-        return self._half_line(name, self.named_weights()[name])
+        weight = self._parameters.get(f"w_{name}")
+        if weight is None:
+            raise unknown("weight", name, self.named_weights())
+        return self._half_line(name, weight)
 
     def graph(self) -> nx.DiGraph:
         """Cells and synapses, each with a kind and each synapse with a sign and a weight.
