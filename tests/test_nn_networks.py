@@ -37,6 +37,10 @@ EXAMPLES: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
     "HalfTurn": lambda: (nissl.nn.HalfTurn(4), CURRENT),
     "LIF": lambda: (nissl.nn.LIF(), CURRENT),
     "LeakyMemoryNeuron": lambda: (nissl.nn.LeakyMemoryNeuron(4, 2, 5, tau_memory=(1.0, 10.0)), CURRENT),
+    "SequenceMemory": lambda: (
+        nissl.nn.SequenceMemory(40, 3, 60, 6, 4).fit(PATTERNS[None]),
+        PATTERNS[None].expand(3, -1, -1),
+    ),
     "SpikingClassifier": lambda: (nissl.nn.SpikingClassifier(nissl.nn.SpikingNetwork([4, 6, 3])), CURRENT[:, 0]),
     "SpikingNetwork": lambda: (nissl.nn.SpikingNetwork([4, 6, 3]), CURRENT),
     "WormSteering": lambda: (nissl.nn.WormSteering(learned=True), CURRENT[:, 0, :2]),
