@@ -274,6 +274,17 @@ def test_double_precision():
         assert (model[0].weight.grad @ rows.T).abs().max() < 1e-14
 
 
+def test_half_precision_learns_its_directions_in_single():
+    model, x = mlp().bfloat16(), low_rank(64, 6, 20, 1).bfloat16()
+    projection = protected(model, x, 5)
+    assert projection.subspaces["0"].rows_.dtype == torch.float32
+    with projection:
+        model(x).square().mean().backward()
+    gradient = model[0].weight.grad
+    assert gradient.dtype == torch.bfloat16
+    assert (gradient.float() @ projection.subspaces["0"].rows_[:5].T).abs().max() < 0.01 * gradient.float().norm()
+
+
 # ------------------------------------------------------------------ errors travel back
 
 

@@ -73,7 +73,9 @@ class Hooks:
             return
         if form == "gradient":
             rows = subspace.protected
-            self._handles.append(layer.weight.register_hook(lambda g: project_gradient(g, rows.to(g))))
+            self._handles.append(
+                layer.weight.register_hook(lambda g: project_gradient(g.to(rows.dtype), rows.to(g.device)).to(g.dtype))
+            )
             return
 
         def replace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:

@@ -123,7 +123,8 @@ class HebbianSubspace(BaseEstimator):
         self._check()
         rows = self.rows_ if hasattr(self, "rows_") else torch.zeros(0, self.n_units)
         if like is not None and not len(rows):
-            rows = torch.zeros(0, self.n_units, device=like.device, dtype=like.dtype)
+            precise = torch.promote_types(like.dtype, torch.float32)  # half precision is too coarse to be orthogonal in
+            rows = torch.zeros(0, self.n_units, device=like.device, dtype=precise)
         free = self.n_units - len(rows)
         if not 0 <= k <= free:
             raise InputError(
