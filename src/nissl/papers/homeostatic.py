@@ -157,7 +157,9 @@ def _unimpaired(seeds: Sequence[int]) -> Outcome:
     paper_value=NOT_KNOWN,
     threshold="Spearman's rho of swap rate and rate (median of the second half, median of seeds) over four swap rates >= 0.8",
     seeds=5,
-    note=f"{STEP}; random effects (SHUF) may be in order too, by chance, and the constant rate has no order",
+    expected=False,
+    note=f"{STEP}; the order of medians of five seeds is not stable: of three sets of seeds two have it and one has not, and over all 15 only the fastest pace stands out "
+    "(0.007 against 0.004); random effects (SHUF) may be in order by chance, a constant rate has no order",
 )
 def _regulated(seeds: Sequence[int]) -> Outcome:
     lives = _lives(tuple(seeds))
@@ -175,7 +177,7 @@ def _regulated(seeds: Sequence[int]) -> Outcome:
     paper_value=NOT_KNOWN,
     threshold="accuracy >= constant rate + 0.10 on average, and better in at least 4 of 6 seeds",
     seeds=6,
-    note=f"{STEP}; the claim is about accuracy, not that the rate follows the seasons",
+    note=f"{STEP}; the claim is against the constant rate, and not that the rate follows the seasons: random effects (SHUF) do as well",
 )
 def _seasons(seeds: Sequence[int]) -> Outcome:
     streams = _streams(seeds, n_samples=64_000, every=(8000, 1000), season=8000)
@@ -197,7 +199,9 @@ def _seasons(seeds: Sequence[int]) -> Outcome:
     paper_value=NOT_KNOWN,
     threshold="mean accuracy without swaps, every 4000 and every 2000 >= that with random effects (SHUF) + 0.05",
     seeds=5,
-    note=f"{STEP}; at a swap every 1000 samples any rise of the rate helps, and random effects did as well or better in trials",
+    expected=False,
+    note=f"{STEP}; not stable: in three sets of five seeds the difference was 0.02, -0.03 and 0.09, over all 15 it is 0.03. At a swap every 1000 samples any rise of the rate helps, "
+    "and random effects do about as well",
 )
 def _stakes(seeds: Sequence[int]) -> Outcome:
     ours, shuffled = _accuracies(seeds, "LRH"), _accuracies(seeds, "SHUF")
