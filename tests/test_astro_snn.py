@@ -262,7 +262,7 @@ def test_padding_on_the_right_changes_nothing_before_it(model):
         model.module(torch.tensor([[1, 2]]), attention_mask=torch.tensor([[0, 1]]))
 
 
-def test_weights_and_graph_survive_what_torch_does_with_them(tmp_path):
+def test_weights_survive_a_file(tmp_path):
     network = AstroSNN(20, 16, seed=1, learn_decay=True)
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     other = AstroSNN(20, 16, seed=2, learn_decay=True)
@@ -270,21 +270,15 @@ def test_weights_and_graph_survive_what_torch_does_with_them(tmp_path):
     assert not torch.equal(network(ids), other(ids))
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     assert torch.equal(network(ids), other(ids))
-    torch.testing.assert_close(torch.compile(network, backend="eager")(ids), network(ids))
     assert "vocab=20" in repr(network)
     assert torch.equal(AstroSNN(20, 16, seed=1, learn_decay=True)(ids), network(ids))
 
 
 def test_making_a_network_leaves_the_global_generator_alone():
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    AstroSNN(20, 16)
-    # torch's own layers draw their first weights, which are then replaced; what counts is that results do not depend on it.
-    a = AstroSNN(20, 16)(torch.arange(5)[None])
-    torch.manual_seed(99)
-    assert torch.equal(AstroSNN(20, 16)(torch.arange(5)[None]), a)
-    del expected
+    before = torch.get_rng_state()
+    network = AstroSNN(20, 16)
+    network.generate(torch.arange(5)[None], 5, do_sample=True)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 # --------------------------------------------------------------------------------------------------------------- learning

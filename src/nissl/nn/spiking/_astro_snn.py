@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from nissl.errors import InputError
 from nissl.nn._cell import Cell, State
@@ -193,7 +194,7 @@ class AstroSNN(nn.Module):
         if eos is not None and not 0 <= eos < vocab:
             raise InputError(f"eos={eos} is none of the {vocab} tokens")
         generator = torch.Generator().manual_seed(seed)
-        self.embed = nn.Embedding(vocab, d)
+        self.embed = cast(nn.Embedding, skip_init(nn.Embedding, vocab, d))
         nn.init.normal_(self.embed.weight, generator=generator)
         self.blocks = Blocks([Block(d, heads, hidden, generator, **unit) for _ in range(layers)])
         self.norm = nn.LayerNorm(d)

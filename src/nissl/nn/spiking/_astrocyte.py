@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from nissl.errors import InputError
 from nissl.models import Probe
@@ -161,7 +163,7 @@ class AstrocyteMemory(Cell):
 
 def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """A projection without bias, uniform within 1/sqrt(inputs) as torch's own, drawn from a generator of its own."""
-    layer = nn.Linear(n_in, n_out, bias=False)
+    layer = cast(nn.Linear, skip_init(nn.Linear, n_in, n_out, bias=False))
     bound = 1 / math.sqrt(n_in)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     return layer

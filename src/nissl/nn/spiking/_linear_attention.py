@@ -141,8 +141,8 @@ def _in_chunks(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, memory: Tensor, c
     for first, stop, length in ((0, full, chunk), (full, time, time - full)):
         if first == stop:
             continue
-        split = (x[:, :, first:stop].unflatten(2, (-1, length)) for x in (q, k, v))
-        output, memory = _chunks(*split, decay, memory)
+        query, key, value = (x[:, :, first:stop].unflatten(2, (-1, length)) for x in (q, k, v))
+        output, memory = _chunks(query, key, value, decay, memory)
         parts.append(output.flatten(2, 3))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2), memory
 
