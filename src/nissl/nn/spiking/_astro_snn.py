@@ -194,7 +194,7 @@ class AstroSNN(nn.Module):
         if eos is not None and not 0 <= eos < vocab:
             raise InputError(f"eos={eos} is none of the {vocab} tokens")
         generator = torch.Generator().manual_seed(seed)
-        self.embed = cast(nn.Embedding, skip_init(nn.Embedding, vocab, d))
+        self.embed = cast("nn.Embedding", skip_init(nn.Embedding, vocab, d))
         nn.init.normal_(self.embed.weight, generator=generator)
         self.blocks = Blocks([Block(d, heads, hidden, generator, **unit) for _ in range(layers)])
         self.norm = nn.LayerNorm(d)

@@ -163,7 +163,7 @@ class AstrocyteMemory(Cell):
 
 def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """A projection without bias, uniform within 1/sqrt(inputs) as torch's own, drawn from a generator of its own."""
-    layer = cast(nn.Linear, skip_init(nn.Linear, n_in, n_out, bias=False))
+    layer = cast("nn.Linear", skip_init(nn.Linear, n_in, n_out, bias=False))
     bound = 1 / math.sqrt(n_in)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     return layer
