@@ -235,6 +235,18 @@ def test_missing_mujoco_is_one_line_that_says_what_to_install(missing, monkeypat
     assert "\n" not in str(error.value)
 
 
+def test_missing_gymnasium_is_one_line_too(monkeypatch):
+    from nissl.learning import PolicyGradient, SwimmerEnv
+
+    for name in [n for n in sys.modules if n.split(".")[0] == "gymnasium"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nissl\[papers\]'"):
+        SwimmerEnv()
+    with pytest.raises(MissingExtraError, match=r"pip install 'nissl\[papers\]'"):
+        PolicyGradient().fit(SwimmerPolicy(WormSwimmer()), object())
+
+
 # Episodes
 
 

@@ -59,8 +59,10 @@ class Candidates:
         """Every candidate's answer to its share of the rows."""
         if len(inputs[0]) % len(self):
             raise InputError(f"{len(inputs[0])} rows cannot be dealt out evenly to {len(self)} candidates")
+        like = next(iter(self.weights.values()))
+        shares = [x.to(like.device, like.dtype).unflatten(0, (len(self), -1)) for x in inputs]
         with torch.no_grad():
-            return self._each(self.weights, *(x.unflatten(0, (len(self), -1)) for x in inputs)).flatten(0, 1)
+            return self._each(self.weights, *shares).flatten(0, 1)
 
 
 Fitness = Callable[[Any, int], Any]
