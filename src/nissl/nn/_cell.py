@@ -236,4 +236,7 @@ def checked_state(state: Mapping[str, Tensor], like: State, owner: str) -> State
 
 def has_nan(x: Tensor) -> bool:
     """Whether a tensor holds NaN; not asked inside a compiled graph, which it would break."""
-    return x.is_floating_point() and not torch.compiler.is_compiling() and bool(torch.isnan(x).any())
+    if not x.is_floating_point() or torch.compiler.is_compiling():
+        return False
+    # A sum is NaN if any part is, and costs a tenth of asking each part; infinities make NaN too, so then each is asked.
+    return bool(torch.isnan(x.detach().sum())) and bool(torch.isnan(x).any())
