@@ -37,9 +37,10 @@ class NeuronModel(BaseEstimator):
         Channels whose spikes count negative: their indices, or one boolean a channel.
     dt
         Length of a time bin, ms.
-    window, burn_in
-        Training pieces in ms, and how much of their beginning is not scored, because states begin at zero there. The same is
-        left out at the beginning of each trial when a fit is measured.
+    window
+        Length of training pieces, ms.
+    burn_in
+        What is left out at the beginning of each trial when a fit is measured, ms: states begin at zero there.
     steps, batch, lr, schedule, optimiser, clip
         Of the training, see `nissl.learning.train`.
     ceiling
@@ -95,7 +96,7 @@ class NeuronModel(BaseEstimator):
         dt: float = 1.0,
         window: float = 150.0,
         burn_in: float = 50.0,
-        steps: int = 300,
+        steps: int = 1000,
         batch: int = 16,
         lr: float = 1e-2,
         schedule: str = "cosine",
@@ -163,7 +164,7 @@ class NeuronModel(BaseEstimator):
             return training.pieces(targets, window, self.batch, generator)
 
         def loss(model: torch.nn.Module, x: Tensor, *wanted: Tensor) -> Tensor:
-            return _loss(model(x)[:, burn_in:], [w[:, burn_in:] for w in wanted], self.outputs_)
+            return _loss(model(x), wanted, self.outputs_)
 
         with warnings.catch_warnings():  # memory may well last longer than a piece
             warnings.filterwarnings("ignore", message="the longest time constant")
@@ -223,9 +224,9 @@ class NeuronModel(BaseEstimator):
 
     def _bins(self, recording: NeuronRecording) -> tuple[int, int]:
         window, burn_in = round(self.window / self.dt), round(self.burn_in / self.dt)
-        if not 0 <= burn_in < window:
+        if not 0 <= burn_in < recording.n_times:
             raise InputError(
-                f"burn_in={self.burn_in} ms of a window of {self.window} ms; it is shorter than the window"
+                f"burn_in={self.burn_in} ms leaves nothing of {recording.n_times * self.dt:g} ms to be measured; shorten it"
             )
         if window > recording.n_times:
             raise InputError(

@@ -26,7 +26,7 @@ from torch.nn.functional import pad
 SOURCE = Path(__file__).with_name("recurrence.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC")
 NAMES = {torch.float32: "float", torch.float64: "double"}
-VECTOR = 64  # bytes
+VECTOR = 32  # bytes
 WORK = 2**22  # multiplications below which a second thread costs more than it saves
 
 

@@ -3,7 +3,7 @@
 //
 //   z_t = drive_t + n_{t-1} A,   h_t = max(z_t, 0),   u_t = tanh(b + h_t W),   n_t = n_{t-1} + rate (u_t - n_{t-1})
 //
-// Arrays are (batch, time, unit), contiguous. The last axis of weights is padded with zeros to whole vectors (64 bytes).
+// Arrays are (batch, time, unit), contiguous. The last axis of weights is padded with zeros to whole vectors (32 bytes).
 // Rows of a batch do not depend on each other: a few of them go through all of time together, so that weights and state
 // stay in the nearest caches and each weight that is read serves all of them.
 
@@ -12,13 +12,13 @@
 #include <cstring>
 #include <vector>
 
-typedef float float_lanes __attribute__((vector_size(64)));
-typedef double double_lanes __attribute__((vector_size(64)));
-typedef int32_t int_lanes __attribute__((vector_size(64)));
+typedef float float_lanes __attribute__((vector_size(32)));
+typedef double double_lanes __attribute__((vector_size(32)));
+typedef int32_t int_lanes __attribute__((vector_size(32)));
 
 template <typename T> struct Lanes;
-template <> struct Lanes<float> { typedef float_lanes type; enum { n = 16 }; };
-template <> struct Lanes<double> { typedef double_lanes type; enum { n = 8 }; };
+template <> struct Lanes<float> { typedef float_lanes type; enum { n = 8 }; };
+template <> struct Lanes<double> { typedef double_lanes type; enum { n = 4 }; };
 
 template <typename T> static inline typename Lanes<T>::type load(const T *from) {
     typename Lanes<T>::type value;
@@ -58,19 +58,28 @@ static inline double_lanes hyperbolic_tangent(double_lanes x) {
     return x;
 }
 
-// out[row, :] += in[row, :] @ weights, for R rows.
+// Some columns of out[row, :] += in[row, :] @ weights, for R rows: V vectors from column j on, which stay in registers.
+template <typename T, int R, int V>
+static inline void add_columns(const T *in, int64_t in_stride, int64_t n_in, const T *weights, T *out, int64_t n_out,
+                               int64_t j) {
+    typename Lanes<T>::type sum[R][V];
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) sum[r][v] = load<T>(out + r * n_out + j + v * Lanes<T>::n);
+    for (int64_t k = 0; k < n_in; ++k) {
+        typename Lanes<T>::type w[V];
+        for (int v = 0; v < V; ++v) w[v] = load<T>(weights + k * n_out + j + v * Lanes<T>::n);
+        for (int r = 0; r < R; ++r)
+            for (int v = 0; v < V; ++v) sum[r][v] += in[r * in_stride + k] * w[v];
+    }
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) store<T>(out + r * n_out + j + v * Lanes<T>::n, sum[r][v]);
+}
+
 template <typename T, int R>
 static inline void add_product(const T *in, int64_t in_stride, int64_t n_in, const T *weights, T *out, int64_t n_out) {
-    const int lanes = Lanes<T>::n;
-    for (int64_t j = 0; j < n_out; j += lanes) {
-        typename Lanes<T>::type sum[R];
-        for (int r = 0; r < R; ++r) sum[r] = load<T>(out + r * n_out + j);
-        for (int64_t k = 0; k < n_in; ++k) {
-            const typename Lanes<T>::type w = load<T>(weights + k * n_out + j);
-            for (int r = 0; r < R; ++r) sum[r] += in[r * in_stride + k] * w;
-        }
-        for (int r = 0; r < R; ++r) store<T>(out + r * n_out + j, sum[r]);
-    }
+    int64_t j = 0;
+    for (; j + 2 * Lanes<T>::n <= n_out; j += 2 * Lanes<T>::n) add_columns<T, R, 2>(in, in_stride, n_in, weights, out, n_out, j);
+    for (; j < n_out; j += Lanes<T>::n) add_columns<T, R, 1>(in, in_stride, n_in, weights, out, n_out, j);
 }
 
 struct Sizes {
@@ -158,9 +167,15 @@ static void trace(const int64_t *s, int64_t first, int64_t last, const T *decay,
     }
 }
 
+#if defined(__AVX512VL__) || defined(__aarch64__) // 32 registers for vectors
+#define MOST 8
+#else
+#define MOST 4
+#endif
+
 #define BY_ROWS(call)                                                   \
     do {                                                                \
-        for (; row + 8 <= last; row += 8) call<T, 8> ARGUMENTS;         \
+        for (; row + MOST <= last; row += MOST) call<T, MOST> ARGUMENTS; \
         for (; row + 4 <= last; row += 4) call<T, 4> ARGUMENTS;         \
         for (; row < last; ++row) call<T, 1> ARGUMENTS;                 \
     } while (0)
