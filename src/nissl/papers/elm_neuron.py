@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -48,10 +48,9 @@ class Recurrent(nn.Module):
             remember = torch.log(1 + torch.rand(hidden) * ((longest or 2) - 2))
         if longest is not None:
             with torch.no_grad():
-                for bias in (self.lstm.bias_ih_l0, self.lstm.bias_hh_l0):
-                    bias.zero_()
-                self.lstm.bias_ih_l0[:hidden] = -remember
-                self.lstm.bias_ih_l0[hidden : 2 * hidden] = remember
+                _, _, bias, other = self.lstm.parameters()
+                other.zero_()
+                bias.copy_(torch.cat([-remember, remember, torch.zeros(2 * hidden)]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Output at every step."""
@@ -93,8 +92,8 @@ def _cue(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=64)
-def _cue_accuracy(seed: int, longest: float = 150.0, gain: float = 5.0) -> float:
-    return _accuracy(_cue_neuron(seed, longest, gain), _cue, 250, seed)
+def _cue_accuracy(seed: int, longest: float = 150.0, gain: float = 5.0, updates: int = 250) -> float:
+    return _accuracy(_cue_neuron(seed, longest, gain), _cue, updates, seed)
 
 
 def _cue_neuron(seed: int, longest: float = 150.0, gain: float = 5.0) -> LeakyMemoryNeuron:
@@ -105,8 +104,9 @@ def _cue_neuron(seed: int, longest: float = 150.0, gain: float = 5.0) -> LeakyMe
     "long memory timescales carry long dependencies: a cue is named 100 steps later with time constants up to 150 steps, and not with up to 10",
     paper_value=NOT_KNOWN,
     threshold="accuracy at 150 >= 0.95 and at 10 <= 0.35 (chance 0.25)",
-    seeds=2,
-    note="LSTMs have 996 weights against 894 and are trained for as many steps; they have no part in the threshold",
+    seeds=3,
+    expected=False,
+    note="after 250 updates some seeds are still learning, and all have learned after 500; the control stays at chance. LSTMs have 996 weights against 894 and as many updates, and no part in the threshold",
 )
 def _timescales(seeds: Sequence[int]) -> Outcome:
     long, short, shortest = (np.mean([_cue_accuracy(s, tau) for s in seeds]) for tau in (150.0, 10.0, 3.0))
@@ -114,8 +114,9 @@ def _timescales(seeds: Sequence[int]) -> Outcome:
         np.mean([_accuracy(_recurrent(_cue_neuron(s), 20, 4, s, longest), _cue, 250, s) for s in seeds])
         for longest in (None, 100)
     )
+    later = np.mean([_cue_accuracy(s, updates=500) for s in seeds])
     return Outcome(
-        {"up to 150": long},
+        {"up to 150": long, "up to 150, 500 updates": later},
         {"up to 10": short, "up to 3": shortest, "LSTM": lstm, "Chrono-LSTM": chrono},
         bool(long >= 0.95 and short <= 0.35),
     )
@@ -125,7 +126,7 @@ def _timescales(seeds: Sequence[int]) -> Outcome:
     "lambda above 1 speeds the writing of memory: the same task after as few updates",
     paper_value=NOT_KNOWN,
     threshold="accuracy with lambda = 5 at least 0.2 above lambda = 1, after 250 updates",
-    seeds=2,
+    seeds=3,
 )
 def _gain(seeds: Sequence[int]) -> Outcome:
     fast, slow = (float(np.mean([_cue_accuracy(s, 150.0, gain) for s in seeds])) for gain in (5.0, 1.0))
@@ -146,7 +147,12 @@ def _groups(seed: int, shuffled: bool = False) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _fitted(
-    seed: int, routing: str = "true", d_m: int = 10, n_hidden_layers: int = 1, longest: float = 150.0
+    seed: int,
+    routing: str = "true",
+    d_m: int = 10,
+    n_hidden_layers: int = 1,
+    longest: float = 150.0,
+    updates: int = 300,
 ) -> NeuronModel:
     grouped = routing != "none"
     return fit_neuron(
@@ -158,6 +164,7 @@ def _fitted(
         routing=_groups(seed, routing == "shuffled") if grouped else None,
         n_hidden_layers=n_hidden_layers,
         tau_memory=(1.0, longest),
+        steps=updates,
         schedule="constant",
         seed=seed,
         progress=False,
@@ -185,16 +192,19 @@ def _filtered(seed: int) -> float:
     "nonlinear integration within correctly grouped branches is needed to follow a cell with plateau potentials",
     paper_value=NOT_KNOWN,
     threshold="R2 of voltage with true routing >= 0.7 and at least 0.3 above shuffled routing; linear dendrites <= 0.2",
-    seeds=2,
+    seeds=3,
+    expected=False,
+    note="the threshold of 0.7 is met at some seeds and missed at others: after 300 updates some networks are still learning; the controls fail at all",
 )
 def _branches(seeds: Sequence[int]) -> Outcome:
     true, shuffled = (np.mean([_explained(s, routing) for s in seeds]) for routing in ("true", "shuffled"))
     linear = np.mean([_explained(s, n_hidden_layers=0) for s in seeds])
     ungrouped = np.mean([_explained(s, "none") for s in seeds])
     short = np.mean([_explained(s, longest=5.0) for s in seeds])
+    later = np.mean([_explained(s, updates=600) for s in seeds])
     times = _weights(_fitted(seeds[0], "none").network_) / _weights(_fitted(seeds[0]).network_)
     return Outcome(
-        {"true routing": true},
+        {"true routing": true, "true routing, 600 updates": later},
         {
             "shuffled routing": shuffled,
             "linear dendrites": linear,
@@ -211,7 +221,7 @@ def _branches(seeds: Sequence[int]) -> Outcome:
     "few memory units suffice, one or two do not",
     paper_value="NeuronIO, spike AUC 0.9437, 0.9757, 0.9878, 0.9922 for d_m = 1, 5, 10, 20",
     threshold="R2 of voltage with d_m = 10 at least 0.3 above d_m = 2",
-    seeds=2,
+    seeds=3,
     note="another cell than the paper's, whose data are 115 GB",
 )
 def _units(seeds: Sequence[int]) -> Outcome:
@@ -224,22 +234,35 @@ def _units(seeds: Sequence[int]) -> Outcome:
     paper_value=NOT_KNOWN,
     threshold="accuracy with tau up to 500 ms >= 0.6 and at least 0.3 above tau up to 30 ms",
     seeds=2,
-    note="random templates stand for spoken digits; from the second alone 0.2 is the most; LSTMs of about as many weights have no part in the threshold",
+    expected=False,
+    note="at some seeds units of up to 30 ms hold the first digit as well, since proposals that see the memory can renew it; where they are blind to it nothing is left. Random templates stand for spoken digits; from the second alone 0.2 is the most. LSTMs have about as many weights, and no part in the threshold",
 )
 def _digits(seeds: Sequence[int]) -> Outcome:
-    def neuron(seed: int, longest: float) -> nn.Module:
-        return LeakyMemoryNeuron(30, 9, 30, tau_memory=(1.0, longest), dt=10.0, seed=seed)
+    def neuron(seed: int, longest: float, recurrent: bool = True) -> nn.Module:
+        return LeakyMemoryNeuron(30, 9, 30, tau_memory=(1.0, longest), dt=10.0, recurrent=recurrent, seed=seed)
 
-    def right(model: nn.Module, seed: int) -> float:
-        templates = spoken_digits(seed=seed)
-        return _accuracy(model, lambda n, generator: digit_sums(n, templates, seed=generator), 400, seed)
+    def right(make: Callable[[int], nn.Module]) -> float:
+        found = []
+        for seed in seeds:
+            templates = spoken_digits(seed=seed)
+            draw = partial(_sums, templates)
+            found.append(_accuracy(make(seed), draw, 400, seed))
+        return float(np.mean(found))
 
-    long, short = (np.mean([right(neuron(s, tau), s) for s in seeds]) for tau in (500.0, 30.0))
+    long, short = (right(lambda s, tau=tau: neuron(s, tau)) for tau in (500.0, 30.0))
+    without = {
+        f"up to {tau:g} ms, proposals blind to memory": right(lambda s, tau=tau: neuron(s, tau, recurrent=False))
+        for tau in (500.0, 30.0)
+    }
     lstm, chrono = (
-        np.mean([right(_recurrent(neuron(s, 500.0), 30, 9, s, longest), s) for s in seeds]) for longest in (None, 50)
+        right(lambda s, longest=longest: _recurrent(neuron(s, 500.0), 30, 9, s, longest)) for longest in (None, 50)
     )
     return Outcome(
         {"up to 500 ms": long},
-        {"up to 30 ms": short, "LSTM": lstm, "Chrono-LSTM": chrono},
-        bool(long >= 0.6 and long >= short + 0.3),
+        {"up to 30 ms": short, **without, "LSTM": lstm, "Chrono-LSTM": chrono},
+        long >= 0.6 and long >= short + 0.3,
     )
+
+
+def _sums(templates: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return digit_sums(n, templates, seed=generator)
