@@ -146,6 +146,17 @@ def test_a_run_goes_on_to_the_bit(tmp_path):
         search(checkpoint=path).fit(start, fitness)
 
 
+def test_a_search_can_be_driven_from_outside():
+    start = nn.Linear(2, 1)
+    ascent = search(lr=0.2, weight_decay=0.0).begin(start)
+    for _ in range(80):
+        ascent.tell([towards_three(one, 0) for one in ascent.ask()])
+    np.testing.assert_allclose(flat(ascent.module), 3, atol=0.3)
+    assert not torch.equal(flat(ascent.module), flat(start))
+    with pytest.raises(InputError, match="ask for them first"):
+        ascent.tell(np.arange(8))
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

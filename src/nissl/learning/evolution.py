@@ -65,6 +65,55 @@ class Candidates:
             return self._each(self.weights, *shares).flatten(0, 1)
 
 
+class Ascent:
+    """One search under way: candidates are asked for, and their scores told (`EvolutionStrategies.begin` makes it).
+
+    Attributes
+    ----------
+    module
+        The network, with the weights found so far.
+    """
+
+    def __init__(self, module: nn.Module, settings: EvolutionStrategies) -> None:
+        self.module = copy.deepcopy(module)
+        self._trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        if not self._trained:
+            raise InputError(f"{type(module).__name__} has no trainable weight to search over")
+        self._population, self._sigma = settings.population, settings.sigma
+        self.optimiser = torch.optim.Adam(self._trained.values(), lr=settings.lr, weight_decay=settings.weight_decay)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self._noise: dict[str, Tensor] = {}
+
+    def ask(self) -> Candidates:
+        """The candidates of a generation."""
+        disturbed = {}
+        for name, p in self._trained.items():
+            drawn = torch.randn(self._population // 2, *p.shape, generator=self.generator, dtype=torch.float64)
+            self._noise[name] = torch.cat([self._sigma * drawn, -self._sigma * drawn]).to(p)
+            disturbed[name] = p.detach() + self._noise[name]
+        return Candidates(self.module, disturbed)
+
+    def tell(self, scores: Any) -> Float[np.ndarray, "candidate"]:
+        """A step uphill, from how well the candidates did; returns the scores as an array."""
+        found = np.asarray(scores, dtype=float)
+        if not self._noise:
+            raise InputError("there are no candidates to score; ask for them first")
+        if found.shape != (self._population,):
+            raise InputError(f"the fitness function gave shape {found.shape}; {(self._population,)} is needed")
+        if not np.isfinite(found).all():
+            raise ModelError("a candidate's fitness is NaN or infinite; try a smaller sigma")
+        ranks = torch.as_tensor((rankdata(found) - 1) / (self._population - 1) - 0.5)
+        for name, p in self._trained.items():
+            uphill = torch.tensordot(ranks.to(p), self._noise[name], 1) / (self._population * self._sigma)
+            p.grad = -uphill.clamp(-1, 1)
+        self._noise = {}
+        self.optimiser.step()
+        project = getattr(self.module, "project", None)
+        if callable(project):
+            project()
+        return found
+
+
 Fitness = Callable[[Any, int], Any]
 
 
@@ -162,13 +211,7 @@ class EvolutionStrategies(BaseEstimator):
         ModelError
             A fitness that is NaN or infinite.
         """
-        self._check()
-        own = copy.deepcopy(module)
-        trained = {name: p for name, p in own.named_parameters() if p.requires_grad}
-        if not trained:
-            raise InputError(f"{type(module).__name__} has no trainable weight to search over")
-        ascent = torch.optim.Adam(trained.values(), lr=self.lr, weight_decay=self.weight_decay)
-        generator = torch.Generator().manual_seed(self.seed)
+        ascent = self.begin(module)
         history: list[list[float]] = []
         settings = {
             "module": repr(module), "population": self.population, "sigma": self.sigma, "lr": self.lr,
@@ -176,27 +219,31 @@ class EvolutionStrategies(BaseEstimator):
         }  # fmt: skip
         if self.checkpoint is not None and Path(self.checkpoint).exists():
             found = checkpoints.load(self.checkpoint, settings)
-            own.load_state_dict(found["module"])
-            ascent.load_state_dict(found["optimiser"])
-            generator.set_state(found["generator"])
+            ascent.module.load_state_dict(found["module"])
+            ascent.optimiser.load_state_dict(found["optimiser"])
+            ascent.generator.set_state(found["generator"])
             history = list(found["history"])
         bar = tqdm(
             total=self.generations, initial=len(history), unit="generation", disable=None if self.progress else True
         )
         with bar:
             for generation in range(len(history), self.generations):
-                scores = self._generation(own, trained, ascent, fitness, generator)
+                told = int(torch.randint(2**31, (), generator=ascent.generator))
+                candidates = ascent.ask()
+                scores = ascent.tell(
+                    fitness(candidates, told) if self.together else [fitness(one, told) for one in candidates]
+                )
                 history.append([float(scores.mean()), float(scores.max()), float(scores.min())])
                 bar.update()
-                bar.set_postfix(mean=f"{scores.mean():.4g}", best=f"{scores.max():.4g}", refresh=False)
+                bar.set_postfix(mean=f"{history[-1][0]:.4g}", best=f"{history[-1][1]:.4g}", refresh=False)
                 last = generation + 1 == self.generations
                 if self.checkpoint is not None and (last or (generation + 1) % self.every == 0):
                     content = {
-                        "module": own.state_dict(), "optimiser": ascent.state_dict(), "generator": generator.get_state(),
-                        "history": history,
+                        "module": ascent.module.state_dict(), "optimiser": ascent.optimiser.state_dict(),
+                        "generator": ascent.generator.get_state(), "history": history,
                     }  # fmt: skip
                     checkpoints.save(self.checkpoint, content, settings)
-        self.module_ = own
+        self.module_ = ascent.module
         table = np.array(history, dtype=float).reshape(-1, 3)
         self.history_ = xr.Dataset(
             {name: ("generation", table[:, i]) for i, name in enumerate(("mean", "best", "worst"))},
@@ -204,36 +251,27 @@ class EvolutionStrategies(BaseEstimator):
         )
         return self
 
-    def _generation(
-        self,
-        own: nn.Module,
-        trained: dict[str, nn.Parameter],
-        ascent: torch.optim.Optimizer,
-        fitness: Fitness,
-        generator: torch.Generator,
-    ) -> Float[np.ndarray, "candidate"]:
-        told = int(torch.randint(2**31, (), generator=generator))
-        disturbed, noise = {}, {}
-        for name, p in trained.items():
-            half = self.sigma * torch.randn(self.population // 2, *p.shape, generator=generator, dtype=torch.float64)
-            noise[name] = torch.cat([half, -half]).to(p)
-            disturbed[name] = p.detach() + noise[name]
-        candidates = Candidates(own, disturbed)
-        raw = fitness(candidates, told) if self.together else [fitness(one, told) for one in candidates]
-        scores = np.asarray(raw, dtype=float)
-        if scores.shape != (self.population,):
-            raise InputError(f"the fitness function gave shape {scores.shape}; {(self.population,)} is needed")
-        if not np.isfinite(scores).all():
-            raise ModelError("a candidate's fitness is NaN or infinite; try a smaller sigma")
-        ranks = torch.as_tensor((rankdata(scores) - 1) / (self.population - 1) - 0.5)
-        for name, p in trained.items():
-            uphill = torch.tensordot(ranks.to(p), noise[name], 1) / (self.population * self.sigma)
-            p.grad = -uphill.clamp(-1, 1)
-        ascent.step()
-        project = getattr(own, "project", None)
-        if callable(project):
-            project()
-        return scores
+    def begin(self, module: nn.Module) -> Ascent:
+        """A search that is driven from outside: ``ascent.tell(scores(ascent.ask()))`` is one generation.
+
+        Parameters
+        ----------
+        module
+            Any network; it is left as it is.
+
+        Raises
+        ------
+        InputError
+            Settings that cannot be, or no trainable weight.
+
+        Examples
+        --------
+        >>> ascent = EvolutionStrategies(population=4).begin(nn.Linear(2, 1))
+        >>> len(ascent.ask()), ascent.tell([1.0, 2.0, 3.0, 4.0]).mean()
+        (4, np.float64(2.5))
+        """
+        self._check()
+        return Ascent(module, self)
 
     def _check(self) -> None:
         if self.population < 2 or self.population % 2:
