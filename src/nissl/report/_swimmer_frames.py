@@ -37,7 +37,7 @@ class Stage:
         self.time, self.speed = episode["time"].to_numpy(), episode["forward_speed"].to_numpy()
         self.points = _turned(np.stack([episode["x"], episode["y"]], -1))
         self.links = self.points.shape[1] - 1
-        self.scale = FINE * width / (0.1 * self.links * 1.95)
+        self.scale = FINE * width / (0.1 * max(self.links, 6) * 1.95)
         middle = self.points.mean(1)
         step = self.time[1] - self.time[0] if len(self.time) > 1 else 0.03
         period = int(episode.attrs.get("period", round(1.8 / step)))
@@ -126,7 +126,7 @@ class Stage:
         pen.text((FINE * self.width - edge, edge), f"speed of the head {speed} m/s", fill=INK, font=font, anchor="ra")
         x, y = edge, FINE * self.water - edge
         pen.line((x, y, x + 0.1 * self.scale, y), fill=INK, width=2 * FINE)
-        pen.text((x + 0.05 * self.scale, y - 0.4 * edge), "10 cm", fill=INK, font=font, anchor="ms")
+        pen.text((x, y - 0.4 * edge), "10 cm", fill=INK, font=font, anchor="ls")
 
     def _circuit(self, pen: ImageDraw.ImageDraw, i: int) -> None:
         """A column a joint, a row a kind of cell; the fuller the colour, the more active the cell."""
@@ -140,10 +140,8 @@ class Stage:
         r = min(0.36 * gap, 0.3 * across)
         for j in range(joints):
             x = left + (j + 0.5) * across
-            name = "head" if j == 0 else "tail" if j == joints - 1 else ""
-            pen.text(
-                (x, top - 0.3 * gap), f"joint {j}" + (f" ({name})" if name else ""), fill=INK, font=small, anchor="ms"
-            )
+            name = "head" if j == 0 else "tail" if j == joints - 1 else f"{j}"
+            pen.text((x, top - 0.3 * gap), name, fill=INK, font=small, anchor="ms")
         for row, ((kind, side), label) in enumerate(zip(rows, names, strict=True)):
             y = top + (row + 0.5) * gap
             full = DORSAL if side == "dorsal" else VENTRAL
