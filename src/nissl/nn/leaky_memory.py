@@ -31,7 +31,7 @@ class LeakyMemoryNeuron(Cell):
     """One cortical neuron: leaky synapses, nonlinear dendrites, and leaky memory units of known time constants.
 
     A recurrent layer whose every memory unit forgets with a time constant of its own, in milliseconds, spread evenly over
-    orders of magnitude. With a few thousand weights it follows a detailed model of a layer-5 pyramidal cell, and as a
+    orders of magnitude. In the paper a few thousand weights follow a detailed model of a layer-5 pyramidal cell, and as a
     sequence layer it holds on to what it saw thousands of steps ago.
 
     Parameters
@@ -84,16 +84,10 @@ class LeakyMemoryNeuron(Cell):
     Raises
     ------
     InputError
-        Sizes, time constants or gains that are not positive, bounds in the wrong order, as many synapses as inputs where
+        Sizes, time constants or gains that are not positive, bounds in the wrong order, more or fewer synapses than inputs where
         nothing is routed, channels that do not exist; weights of another configuration in `load_state_dict`.
     UnknownNameError
         Another routing or activation.
-
-    Warns
-    -----
-    UserWarning
-        Once, if a sequence from the initial state is shorter than the longest time constant: such units hardly forget, and
-        cannot be told from constants.
 
     Notes
     -----
@@ -109,6 +103,9 @@ class LeakyMemoryNeuron(Cell):
 
     In version 2, b_t = κ_s b_{t-1} + Σ max(w, 0) x_t and g = 1 - exp(-λ dt/tau); `synapse` is then max(w, 0) x_t.
     The state is {"synapse", "memory"} in version 1 and {"branch", "memory"} in version 2, zero at first.
+
+    A longest time constant above the length of a sequence is allowed, and told once as a UserWarning: such units hardly
+    forget within it.
 
     A sequence costs one product for all inputs, one leaky trace, and a loop over the memory alone, in machine code where
     there is a C++ compiler (built once, kept in the cache folder; `NISSL_COMPILE=0` forbids it) and in torch elsewhere, with
@@ -352,8 +349,8 @@ class LeakyMemoryNeuron(Cell):
         return (
             f"{self.n_inputs}, {self.n_outputs}, n_memory={self.n_memory}, branches={self.branches}, "
             f"synapses_per_branch={self.synapses_per_branch}, hidden={self.hidden}, n_hidden_layers={self.n_hidden_layers}, "
-            f"tau_memory=({self.tau_shortest:g}, {self.tau_longest:g}), tau_synapse={self.tau_synapse:g}, gain={self.gain:g}, "
-            f"dt={self.dt:g}, version={self.version}"
+            f"activation={self.activation!r}, tau_memory=({self.tau_shortest:g}, {self.tau_longest:g}), learn_tau={self.learn_tau}, "
+            f"tau_synapse={self.tau_synapse:g}, gain={self.gain:g}, dt={self.dt:g}, recurrent={self.recurrent}, version={self.version}"
         )
 
 
