@@ -364,7 +364,7 @@ def _gpt2(seed: int) -> torch.nn.Module:
         ).eval()
 
 
-TOKENS, ROUNDS = 10, 25
+TOKENS, ROUNDS = 5, 80
 
 
 def _spend(network: AstroSNN, state: dict[str, Tensor]) -> None:
