@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 import xarray as xr
 from sklearn.base import BaseEstimator
-from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
@@ -22,8 +21,7 @@ from nissl.learning import train
 from nissl.models import load
 from nissl.nn import LeakyMemoryNeuron
 from nissl.populations._neuron_recording import NeuronRecording, as_input, as_recording
-
-FALSE_ALARMS = (0.0025, 0.01)
+from nissl.populations._neuron_scores import losses, scores, shares
 
 
 class NeuronModel(BaseEstimator):
@@ -260,16 +258,9 @@ class NeuronModel(BaseEstimator):
 
     def _scores(self, recording: NeuronRecording, burn_in: int) -> pd.Series:
         output = dict(zip(self.outputs_, self._run(recording.x)[:, burn_in:].unbind(-1), strict=True))
-        scores = {}
-        if recording.voltage is not None and "voltage" in output:
-            truth, found = recording.voltage[:, burn_in:], self.center_ + self.scale_ * output["voltage"]
-            error = (truth - found).square().mean()
-            scores |= {"voltage_r2": (1 - error / truth.var(correction=0)).item(), "voltage_rmse": error.sqrt().item()}
-        if recording.spikes is not None and "spike" in output:
-            scores |= _found_spikes(recording.spikes[:, burn_in:].numpy().ravel(), output["spike"].numpy().ravel())
-        if not scores:
-            raise InputError(f"this model predicts {' and '.join(self.outputs_)}; give what it is to be compared with")
-        return pd.Series(scores)
+        if "voltage" in output:
+            output["voltage"] = self.center_ + self.scale_ * output["voltage"]
+        return scores(recording, output, burn_in)
 
     def _units(self, recording: NeuronRecording, burn_in: int) -> pd.DataFrame:
         """What each memory unit contributes to each output, on what the network was trained on."""
@@ -279,18 +270,16 @@ class NeuronModel(BaseEstimator):
             output = self._run(recording.x)[:, burn_in:].flatten(0, 1)
         finally:
             hook.remove()
-        memory = seen[0][:, burn_in:].flatten(0, 1)
+        memory, readout = seen[0][:, burn_in:].flatten(0, 1), self.network_.readout.weight.detach()
+        wanted = [w[:, burn_in:].flatten() for w in self._scaled(recording)]
         table = {"tau": self.network_.tau.detach().numpy()}
         for i, name in enumerate(self.outputs_):
-            weight, scale = self.network_.readout.weight[i].detach(), self.scale_ if name == "voltage" else 1.0
-            parts = (memory - memory.mean(0)) * weight
-            total = parts.sum(1, keepdim=True)
-            table[f"weight_{name}"] = (weight * memory.std(0) * scale).numpy()
-            table[f"share_{name}"] = ((parts * total).mean(0) / total.square().mean()).numpy()
+            parts = (memory - memory.mean(0)) * readout[i]
+            scale = self.scale_ if name == "voltage" else 1.0
+            table[f"weight_{name}"] = (readout[i] * memory.std(0) * scale).numpy()
+            table[f"share_{name}"] = shares(parts).numpy()
             if name == "voltage":
-                truth = (self._scaled(recording)[i][:, burn_in:].flatten() - output[:, i])[:, None]
-                worse = (truth + parts).var(0, correction=0) - truth.var(0, correction=0)
-                table["loss_voltage"] = worse.numpy()
+                table["loss_voltage"] = losses(parts, wanted[i] - output[:, i]).numpy()
         return pd.DataFrame(table).sort_values("tau", ignore_index=True)
 
 
@@ -301,14 +290,6 @@ def _loss(output: Tensor, wanted: Sequence[Tensor], names: Sequence[str]) -> Ten
         for name, found, target in zip(names, output.unbind(-1), wanted, strict=True)
     ]
     return torch.stack(parts).mean()
-
-
-def _found_spikes(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    if truth.min() == truth.max():
-        return {"spike_auc": float("nan")} | {f"hits_at_{rate}": float("nan") for rate in FALSE_ALARMS}
-    false, true, _ = roc_curve(truth, found)
-    hits = {f"hits_at_{rate}": float(np.interp(rate, false, true)) for rate in FALSE_ALARMS}
-    return {"spike_auc": float(roc_auc_score(truth, found))} | hits
 
 
 def fit_neuron(spikes_in: Any, spikes_out: Any = None, voltage: Any = None, **settings: Any) -> NeuronModel:
