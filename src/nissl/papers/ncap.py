@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import product
-from typing import Any
+from itertools import chain, islice, product
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from nissl.errors import MissingExtraError
 from nissl.learning import Candidates, EvolutionStrategies, SwimmerPolicy, mlp_policy, swim, wave_lags
+from nissl.learning.evolution import Ascent
 from nissl.nn import WormSwimmer
 from nissl.papers.harness import Outcome, Paper
 
@@ -29,13 +29,13 @@ Policy = Callable[[Tensor], Tensor]
 
 
 class _SideBySide:
-    """Several policies, each with as many of the bodies: one batch of bodies costs little more than one body."""
+    """Several policies, each with its share of the bodies: one batch of bodies costs little more than one body."""
 
-    def __init__(self, policies: Sequence[Policy]) -> None:
-        self.policies = policies
+    def __init__(self, policies: Sequence[Policy], rows: Sequence[int]) -> None:
+        self.policies, self.rows = policies, list(rows)
 
     def __call__(self, observation: Tensor) -> Tensor:
-        shares = observation.chunk(len(self.policies))
+        shares = observation.split(self.rows)
         return torch.cat([policy(share) for policy, share in zip(self.policies, shares, strict=True)])
 
 
@@ -43,7 +43,7 @@ def _returns(
     policies: dict[str, Policy], seed: int, n_links: int = 6, starts: int = STARTS, steps: int = 1000
 ) -> dict[str, float]:
     """Mean return of each policy over some starts."""
-    together = _SideBySide(list(policies.values()))
+    together = _SideBySide(list(policies.values()), [starts] * len(policies))
     bodies = starts * len(policies)
     episode = swim(together, n_links, steps, seed, n_bodies=bodies, observation="full")
     means = episode["reward"].sum("time").to_numpy().reshape(len(policies), starts).mean(1)
@@ -135,7 +135,7 @@ def _before_learning(seeds: Sequence[int]) -> Outcome:
 )
 def _wave(seeds: Sequence[int]) -> Outcome:
     table = np.concatenate([_lags("planar", seed, STARTS) for seed in seeds])
-    silent = [swim(WormSwimmer().set_weights(prop=0.0), seed=seed, n_bodies=STARTS) for seed in seeds]
+    silent = [swim(WormSwimmer().set_weights(prop=0.0), steps=300, seed=seed, n_bodies=STARTS) for seed in seeds]
     largest = max(float(abs(episode["command"][..., 1:]).max()) for episode in silent)
 
     def engine() -> str:
@@ -155,36 +155,31 @@ def _lags(body: str, seed: int, starts: int) -> np.ndarray:
     return (found / found.attrs["control_step"]).round().to_numpy()
 
 
-def _evolved(policy: nn.Module, seed: int, **settings: Any) -> nn.Module:
-    def fitness(candidates, told):
-        episode = swim(candidates, steps=300, seed=told, n_bodies=len(candidates), observation="full", record=False)
-        return episode["reward"].sum("time").to_numpy()
-
-    search = EvolutionStrategies(together=True, seed=seed, progress=False, **settings)
-    return search.fit(policy, fitness).module_
-
-
 def _with_signs(signs: Sequence[int]) -> SwimmerPolicy:
     """The poor start with given signs, and nothing that holds them."""
     weights = {name: sign * abs(w) for (name, w), sign in zip(POOR.items(), signs, strict=True)}
     return SwimmerPolicy(WormSwimmer(signed=False).set_weights(**weights))
 
 
-def _ascend(starts: Sequence[nn.Module], seed: int, generations: int = 8) -> list[nn.Module]:
-    """Searches for several networks of one kind, side by side."""
-    settings = EvolutionStrategies(population=6, sigma=0.1, lr=0.15, seed=seed)
-    searches = [settings.begin(start) for start in starts]
+def _ascend(groups: Sequence[Sequence[Ascent]], seed: int, generations: int) -> list[list[nn.Module]]:
+    """Searches side by side, in groups of networks of one kind; candidates swim for 300 steps."""
     for generation in range(generations):
-        asked = [search.ask() for search in searches]
-        together = Candidates(
-            starts[0], {name: torch.cat([c.weights[name] for c in asked]) for name in asked[0].weights}
-        )
-        bodies = {"steps": 300, "n_bodies": len(together), "observation": "full", "record": False}
-        episode = swim(together, seed=100 * seed + generation, **bodies)  # type: ignore[arg-type]
-        scores = episode["reward"].sum("time").to_numpy().reshape(len(searches), -1)
-        for search, own in zip(searches, scores, strict=True):
-            search.tell(own)
-    return [search.module for search in searches]
+        asked = [[search.ask() for search in group] for group in groups]
+        kinds = [Candidates(group[0].module, _joined([c.weights for c in group])) for group in asked]
+        together, bodies = _SideBySide(kinds, [len(kind) for kind in kinds]), sum(len(kind) for kind in kinds)
+        episode = swim(together, steps=300, seed=100 * seed + generation, n_bodies=bodies, observation="full")
+        scores = iter(episode["reward"].sum("time").to_numpy())
+        for search, candidates in zip(chain(*groups), chain(*asked), strict=True):
+            search.tell(list(islice(scores, len(candidates))))
+    return [[search.module for search in group] for group in groups]
+
+
+def _weights(policy: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach()[None] for name, p in policy.named_parameters()}
+
+
+def _joined(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([w[name] for w in weights]) for name in weights[0]}
 
 
 @PAPER.claim(
@@ -197,22 +192,29 @@ def _ascend(starts: Sequence[nn.Module], seed: int, generations: int = 8) -> lis
 def _signs(seeds: Sequence[int]) -> Outcome:
     patterns = list(product((1, -1), repeat=len(POOR)))
     right = patterns.index((1, 1, 1, -1))
-    held, free, before, chance = [], [], [], []
-    for seed in seeds:
-        starts = [_with_signs(signs) for signs in patterns]
-        learned = {"held": _ascend([_worm(**POOR)], seed)[0], "held at first": _worm(**POOR)}
-        names = {f"{i}": policy for i, policy in enumerate(_ascend(starts, seed))}
-        names |= {f"{i} at first": policy for i, policy in enumerate(starts)}
-        found = _returns({**learned, **names}, seed + 500, steps=300)  # type: ignore[arg-type]
-        held.append(found["held"])
-        before.append(found["held at first"])
-        free.append([found[f"{i}"] for i in range(len(patterns))])
-        chance.append([found[f"{i} at first"] for i in range(len(patterns))])
-    lucky = np.mean(free, 0)
+    kinds = {"held": [_worm(**POOR)], "free": [_with_signs(signs) for signs in patterns]}
+    begun = [
+        [
+            EvolutionStrategies(population=6, sigma=0.1, lr=0.15, seed=seed).begin(start)
+            for seed in seeds
+            for start in starts
+        ]
+        for starts in kinds.values()
+    ]
+    learned = dict(zip(kinds, _ascend(begun, seeds[0], 8), strict=True))
+    returns = {}
+    for kind, starts in kinds.items():
+        for when, policies in (("at first", starts * len(seeds)), ("at last", learned[kind])):
+            together = Candidates(starts[0], _joined([_weights(policy) for policy in policies]))
+            bodies = STARTS * len(policies)
+            episode = swim(together, steps=300, seed=seeds[0] + 500, n_bodies=bodies, observation="full")
+            scores = episode["reward"].sum("time").to_numpy()
+            returns[kind, when] = scores.reshape(len(seeds), len(starts), STARTS).mean((0, 2))
+    held, lucky = returns["held", "at last"].mean(), returns["free", "at last"]
     return Outcome(
-        {"signs held": np.mean(held), "at first": np.mean(before)},
-        {"signs free": lucky.mean(), "at first": np.mean(chance)},
-        float(np.mean(held)) >= 1.5 * float(lucky.mean()),
+        {"signs held": held, "at first": returns["held", "at first"].mean()},
+        {"signs free": lucky.mean(), "at first": returns["free", "at first"].mean()},
+        bool(held >= 1.5 * lucky.mean()),
         f"a draw that has the right signs learns without being held ({lucky[right]:.0f}); the median of all is {np.median(lucky):.0f}",
     )
 
@@ -238,12 +240,11 @@ def _initial(seeds: Sequence[int]) -> Outcome:
 @lru_cache(maxsize=4)
 def _trained(seed: int) -> dict[str, float]:
     """The circuit and a fully connected network after the same evolution strategies and as many steps."""
-    settings: dict[str, Any] = {"population": 32, "generations": 25}
-    learned = {
-        "circuit": _evolved(_worm(), seed, **settings),
-        "network": _evolved(mlp_policy(seed=seed), seed, **settings),
-    }
-    return _returns({**learned, "network at first": mlp_policy(seed=seed)}, seed + 500, starts=8)
+    settings = EvolutionStrategies(population=32, seed=seed)
+    begun = [[settings.begin(_worm())], [settings.begin(mlp_policy(seed=seed))]]
+    (circuit,), (network,) = _ascend(begun, seed, 25)
+    policies = {"circuit": circuit, "network": network, "network at first": mlp_policy(seed=seed)}
+    return _returns(policies, seed + 500, starts=8)  # type: ignore[arg-type]
 
 
 @PAPER.claim(
