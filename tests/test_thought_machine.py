@@ -315,6 +315,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"window": 3},
     {"window": 3, "heads": 0},
     {"representation": "snapshot"},
+    {"representation": "snapshot_out"},
     {"neuron_models": "shared", "pairing": "random", "n_self": 1},
     {"pairing": "dense", "n_neurons": 20, "synapse_depth": 3, "nlm_hidden": None, "output_shape": (2, 3)},
 ]

@@ -40,7 +40,7 @@ class Setting(NamedTuple):
 
 FULL, ONE_TICK, SHARED = Setting(), Setting(ticks=1), Setting(neuron_models="shared")
 LONG = Setting(bits=10, ticks=12, steps=700)
-SNAPSHOT = LONG._replace(representation="snapshot")
+SNAPSHOT, ANSWERS = LONG._replace(representation="snapshot"), LONG._replace(representation="snapshot_out")
 
 
 def _machine(setting: Setting, seed: int) -> ContinuousThoughtMachine:
@@ -76,7 +76,7 @@ def _loss(machine: ContinuousThoughtMachine, bits: Tensor, parities: Tensor) -> 
 @lru_cache(maxsize=2)
 def _fits(seeds: tuple[int, ...]) -> dict[tuple[Setting, int], ContinuousThoughtMachine]:
     """All networks of this paper, trained side by side."""
-    wanted = [(setting, seed) for setting in (FULL, SHARED, LONG, SNAPSHOT, ONE_TICK) for seed in seeds]
+    wanted = [(setting, seed) for setting in (FULL, SHARED, LONG, SNAPSHOT, ANSWERS, ONE_TICK) for seed in seeds]
     jobs = min(len(wanted), os.cpu_count() or 1)
     fits: Any = Parallel(n_jobs=jobs, return_as="generator")(delayed(_fit)(*each) for each in wanted)
     return dict(zip(wanted, tqdm(fits, total=len(wanted), desc="training", disable=None), strict=True))
@@ -117,8 +117,9 @@ def _every(bits: int) -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=64)
 def _thoughts(setting: Setting, seeds: tuple[int, ...], seed: int) -> Thoughts:
     x, y = _every(setting.bits)
+    machine = _fits(seeds)[setting, seed]  # trained here and now where there is but one core
     with torch.no_grad():
-        logits, certain = _fits(seeds)[setting, seed](x)
+        logits, certain = machine(x)
     right = (logits.argmax(-2) == y[..., None]).numpy()
     return Thoughts(right, certain.numpy(), stopping_tick(certain).numpy())
 
@@ -224,12 +225,15 @@ def _travel(machine: ContinuousThoughtMachine) -> float:
     paper_value="not reported as a number",
     threshold="bits right >= 0.03 above a network that looks and answers with z itself; mean of 3 seeds",
     seeds=3,
+    expected=False,
+    note="holds or fails with the seeds: trainings of either network differ more from each other than the two networks do; a network "
+    "that looks with synchronisation and answers with z is shown beside it",
 )
 def _representation(seeds: Sequence[int]) -> Outcome:
-    pairs, snapshot = ([t.each for t in _all(s, seeds)] for s in (LONG, SNAPSHOT))
+    pairs, snapshot, answers = ([t.each for t in _all(s, seeds)] for s in (LONG, SNAPSHOT, ANSWERS))
     return Outcome(
         np.mean(pairs),
-        np.mean(snapshot),
+        {"snapshot": np.mean(snapshot), "only answers from the snapshot": np.mean(answers)},
         bool(np.mean(pairs) - np.mean(snapshot) >= 0.03),
         "each seed: " + ", ".join(f"{a:.3f} against {b:.3f}" for a, b in zip(pairs, snapshot, strict=True)),
     )

@@ -85,7 +85,8 @@ class ContinuousThoughtMachine(nn.Module):
     neuron_models
         "private", or "shared" by all neurons (a lesion).
     representation
-        "synchronisation", or "snapshot": look and answer with the activity itself (a lesion).
+        "synchronisation"; or lesions of it: "snapshot" looks and answers with the activity itself, "snapshot_out" only answers
+        with it.
     window
         Synchronisation counts the last so many ticks only; all where None.
     max_rate
@@ -186,7 +187,7 @@ class ContinuousThoughtMachine(nn.Module):
             raise InputError(f"heads={heads}; allowed: 1 or more, or 0 for no attention")
         for kind, given, allowed in (
             ("neuron_models", neuron_models, ("private", "shared")),
-            ("representation", representation, ("synchronisation", "snapshot")),
+            ("representation", representation, ("synchronisation", "snapshot", "snapshot_out")),
         ):
             if given not in allowed:
                 raise unknown(kind, given, allowed)
@@ -200,7 +201,7 @@ class ContinuousThoughtMachine(nn.Module):
             self.synchronisation = nn.ModuleDict()
             for name, size in streams.items():
                 pairs = choose_pairs(n_neurons, size, pairing, n_self=n_self, last=name == "action")
-                snap = representation == "snapshot"
+                snap = representation == "snapshot" or representation == f"snapshot_{name}"
                 self.synchronisation[name] = (
                     Snapshot(n_neurons) if snap else Synchronisation(*pairs, window=window, max_rate=max_rate)
                 )
