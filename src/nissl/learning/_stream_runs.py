@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,6 +136,11 @@ def _share(guess: Tensor, truth: Tensor) -> float:
 
 def together(jobs: Sequence[Job], rows: Sequence[int], log: Log, batch_size: int, held_out: HeldOut | None, bar: Any) -> None:  # fmt: skip
     """Many networks, a minibatch of all of them in one set of operations."""
+    with _one_core(next(jobs[rows[0]].model.parameters()).device):
+        _together(jobs, rows, log, batch_size, held_out, bar)
+
+
+def _together(jobs: Sequence[Job], rows: Sequence[int], log: Log, batch_size: int, held_out: HeldOut | None, bar: Any) -> None:  # fmt: skip
     # Those that imagine come first, so that their weights are a slice.
     rows = sorted(rows, key=lambda i: _homeostatic(jobs[i]).settings.policy not in ("homeostatic", "shuffled"))
     chosen = [jobs[i] for i in rows]
@@ -171,6 +177,18 @@ def together(jobs: Sequence[Job], rows: Sequence[int], log: Log, batch_size: int
     for k, (i, master) in enumerate(zip(rows, masters, strict=True)):
         log.diverged[i] = not all(torch.isfinite(p).all() for p in jobs[i].model.parameters())
         master.adopt(regulation.only(k), seen, (past_x[k].clone(), past_y[k].clone()))
+
+
+@contextmanager
+def _one_core(device: torch.device) -> Iterator[None]:
+    """Each product takes a tenth of a millisecond, too little to be worth sharing: on a busy machine cores would mostly wait for each other."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _homeostatic(job: Job) -> HomeostaticSGD:
