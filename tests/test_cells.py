@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ import nissl
 from nissl.errors import InputError, UnknownNameError
 from nissl.models import Probe
 from nissl.nn import Cell, leaky_trace, unroll
+from nissl.nn._kernels import kernel
 
 
 class Leaks(Cell):
@@ -38,6 +39,16 @@ class Leaks(Cell):
     def sequence(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         trace = self.trace(leaky_trace(x, self.decay, state["trace"]))
         return self.out(self.echo(2 * trace)), {"trace": trace[:, -1]}
+
+
+@pytest.fixture(params=["machine code", "torch"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Everything here holds with a compiler and without one."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernel, "library", lambda: None)
+    elif kernel.library() is None:
+        pytest.skip("there is no compiler")
+    return request.param
 
 
 @pytest.fixture
@@ -76,7 +87,7 @@ def test_the_gradient_of_a_trace_is_right_to_second_order() -> None:
     assert torch.autograd.gradcheck(lambda v, d: leaky_trace(v, d), (x, decay[0]))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.integers(1, 40), cut=st.integers(0, 40), decay=st.floats(0, 1), seed=st.integers(0, 99))
 def test_a_trace_in_two_pieces_is_the_trace(steps: int, cut: int, decay: float, seed: int) -> None:
     x = torch.randn(steps, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

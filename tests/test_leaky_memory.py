@@ -20,7 +20,7 @@ import nissl
 from nissl.errors import InputError, UnknownNameError
 from nissl.nn import LeakyMemoryNeuron
 from nissl.nn._cell import unroll
-from nissl.nn._leaky_memory import kernel
+from nissl.nn._kernels import kernel
 from nissl.nn._leaky_memory.routing import neighbours
 
 TAU = (1.0, 20.0)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nissl.errors import InputError
+from nissl.nn._kernels import kernel
 
 
 def leaky_trace(
@@ -31,8 +32,9 @@ def leaky_trace(
     initial
         The trace before the first step; zero where None.
     chunk
-        How many steps are computed one after another; chunks are computed side by side and then joined. By default about
-        the square root of the number of steps, which needs the fewest kernels; 1 or the whole length give the plain loop.
+        Without a C++ compiler, and on a GPU: how many steps are computed one after another; chunks are computed side by side
+        and then joined. By default about the square root of the number of steps, which needs the fewest calls. With a
+        compiler it is one pass over the input.
 
     Returns
     -------
@@ -99,6 +101,8 @@ class _Trace(torch.autograd.Function):
 
 def _scan(x: Tensor, decay: Tensor, initial: Tensor | None, chunk: int) -> Tensor:
     """Each chunk by itself, all at once, step by step; then what the chunks before have left is added."""
+    if decay.dim() < 2 and kernel.available(x):
+        return kernel.trace(x, decay, initial)
     y = x.clone(memory_format=torch.contiguous_format)
     count = y.shape[-2] // chunk
     chunks = y.narrow(-2, 0, count * chunk).unflatten(-2, (count, chunk))  # (..., chunk number, step in it, unit)

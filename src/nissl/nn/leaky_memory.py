@@ -19,7 +19,6 @@ from nissl.nn._leaky_memory.recurrence import Activation, recur
 from nissl.nn._leaky_memory.routing import route
 from nissl.nn._leaky_memory.settings import positive, refuse_other, time_constants, to_logit, whole
 from nissl.nn._leaky_memory.synapses import Synapses
-from nissl.nn._leaky_memory.trace import synaptic_trace
 from nissl.nn._trace import leaky_trace
 
 PHI, SLOPE = 1.7159, 2 / 3  # φ(z) = 1.7159 tanh(2z/3) has φ(1) = 1 and its steepest bend there
@@ -281,13 +280,13 @@ class LeakyMemoryNeuron(Cell):
         synapses = self._synapses()
         drive = synapses.weighted(x) if self.synapse.watched else None
         if self.version == 1 and drive is not None:
-            traces = self.synapse(synaptic_trace(drive, synapses.decay, state["synapse"]))
+            traces = self.synapse(leaky_trace(drive, synapses.decay, state["synapse"]))
             return self.branch(synapses.by_branch(traces)), {"synapse": traces[:, -1]}
         summed = synapses.summed(x) if drive is None else synapses.by_branch(self.synapse(drive))
         if self.version == 1:
-            branch = self.branch(synaptic_trace(summed, synapses.decay, synapses.by_branch(state["synapse"])))
+            branch = self.branch(leaky_trace(summed, synapses.decay, synapses.by_branch(state["synapse"])))
             return branch, {"synapse": synapses.last_traces(x, state["synapse"])}
-        branch = self.branch(synaptic_trace(summed, synapses.decay, state["branch"]))
+        branch = self.branch(leaky_trace(summed, synapses.decay, state["branch"]))
         return branch, {"branch": branch[:, -1]}
 
     def _synapses(self) -> Synapses:

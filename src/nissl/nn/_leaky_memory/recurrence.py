@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
-from nissl.nn._leaky_memory import kernel
+from nissl.nn._kernels import kernel
 
 Activation = Literal["relu", "silu"]
 Layers = Sequence[tuple[Tensor, Tensor]]

@@ -1,8 +1,8 @@
-"""The recurrent core as machine code: `recurrence.cpp`, built once a machine where there is a C++ compiler.
+"""Loops over time as machine code: `kernels.cpp`, built once a machine where there is a C++ compiler.
 
-A step of a small neuron is a few thousand multiplications, less work than calling five torch functions takes. There is no
-way to say a whole loop in one torch call, so the loop is written in C++; where it cannot be built, torch does the same
-steps (`recurrence.py`) and only time is lost.
+A step of a few neurons is less work than calling one torch function takes, and there is no way to say a whole loop in one
+torch call, so the loops that recur are written in C++: the leaky trace, and the core of the leaky memory neuron. Where they
+cannot be built, torch does the same steps (`_trace.py`, `_leaky_memory/recurrence.py`) and only time is lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-SOURCE = Path(__file__).with_name("recurrence.cpp")
+SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC")
 NAMES = {torch.float32: "float", torch.float64: "double"}
 VECTOR = 32  # bytes
@@ -32,7 +32,9 @@ WORK = 2**22  # multiplications below which a second thread costs more than it s
 
 def available(like: Tensor) -> bool:
     """Whether there is machine code for tensors such as this one."""
-    return like.device.type == "cpu" and like.dtype in NAMES and library() is not None
+    if torch.compiler.is_compiling() or like.device.type != "cpu" or like.dtype not in NAMES:
+        return False
+    return library() is not None
 
 
 def forward(
@@ -67,15 +69,14 @@ def backward(
     return total, through, start
 
 
-def trace(x: Tensor, decay: float, initial: Tensor | None, backwards: bool) -> Tensor:
-    """Leaky trace along the second axis, forwards or backwards in time."""
-    x = x.contiguous()
-    batch, times, units = x.shape
-    y = torch.empty_like(x)
+def trace(x: Tensor, decay: Tensor, initial: Tensor | None) -> Tensor:
+    """Leaky trace (..., time, unit), with one decay or one a unit; see `_trace.leaky_trace`."""
+    flat = x.contiguous().flatten(0, -3) if x.dim() > 2 else x.contiguous().unsqueeze(0)
+    batch, times, units = flat.shape
+    y = torch.empty_like(flat)
     begin = None if initial is None else initial.contiguous()
-    arrays = [x.new_tensor([decay]), begin, x, y]
-    _call("trace", (times, units, backwards), batch, batch * times * units, arrays)
-    return y
+    _call("trace", (times, units), batch, batch * times * units, [decay.expand(units).contiguous(), begin, flat, y])
+    return y.view(x.shape)
 
 
 def _padded(x: Tensor) -> Tensor:
@@ -124,7 +125,7 @@ def _built(compiler: str) -> Path:
     """Where the library for this source, compiler and processor lies; built where it does not yet."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout  # noqa: S603
     about = [SOURCE.read_bytes(), " ".join((compiler, *FLAGS)).encode(), version, _processor()]
-    name = f"leaky-memory-{hashlib.sha256(bytes(1).join(about)).hexdigest()[:16]}.so"
+    name = f"nissl-{hashlib.sha256(bytes(1).join(about)).hexdigest()[:16]}.so"
     folder = _folder()
     if not (folder / name).exists():
         # Built beside its place and then moved there, so that another process never loads half a library.

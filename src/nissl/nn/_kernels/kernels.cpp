@@ -1,5 +1,6 @@
-// The recurrent core of the leaky memory neuron over a whole sequence: what is left once everything that can be worked
-// out for all times at once has been. See recurrence.py, which holds the same equations in torch and is the fallback.
+// Loops over time. The leaky trace (see _trace.py), and the recurrent core of the leaky memory neuron: what is left once
+// everything that can be worked out for all times at once has been. See recurrence.py, which holds the same equations in
+// torch and is the fallback.
 //
 //   z_t = drive_t + n_{t-1} A,   h_t = max(z_t, 0),   u_t = tanh(b + h_t W),   n_t = n_{t-1} + rate (u_t - n_{t-1})
 //
@@ -148,18 +149,18 @@ static void backward_rows(const Sizes s, int64_t row, const T *given, const T *s
     for (int r = 0; r < R; ++r) std::memcpy(start + (row + r) * s.memory, &g[r * s.memory_padded], s.memory * sizeof(T));
 }
 
-// y_t = decay y_{t-1} + x_t, or the same backwards in time, which is its gradient.
+// y_t = decay y_{t-1} + x_t, with a decay a unit.
 template <typename T>
 static void trace(const int64_t *s, int64_t first, int64_t last, const T *decay, const T *initial, const T *x, T *y) {
-    const int64_t times = s[0], units = s[1], backwards = s[2];
+    const int64_t times = s[0], units = s[1];
     for (int64_t row = first; row < last; ++row) {
         const T *before = initial ? initial + row * units : nullptr;
-        for (int64_t i = 0; i < times; ++i) {
-            const int64_t at = (row * times + (backwards ? times - 1 - i : i)) * units;
+        for (int64_t t = 0; t < times; ++t) {
+            const int64_t at = (row * times + t) * units;
             const T *__restrict past = before, *__restrict from = x + at;
             T *__restrict to = y + at;
             if (past)
-                for (int64_t j = 0; j < units; ++j) to[j] = from[j] + decay[0] * past[j];
+                for (int64_t j = 0; j < units; ++j) to[j] = from[j] + decay[j] * past[j];
             else
                 std::memcpy(to, from, units * sizeof(T));
             before = to;
