@@ -168,7 +168,12 @@ def _learned(
             model, FIRST, more=LATER, activity="mean", every=2, seed=seed, **settings[protection]
         )
     trainer = ContinualTrainer(model, projection, error=error, epochs=15, batch=64, lr=0.2, seed=seed, progress=False)
-    accuracy = trainer.fit(_tasks(seed, n_tasks)).accuracy_
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # products are small: threads would wait for each other
+    try:
+        accuracy = trainer.fit(_tasks(seed, n_tasks)).accuracy_
+    finally:
+        torch.set_num_threads(threads)
     return {"ACC": average_accuracy(accuracy), "BWT": backward_transfer(accuracy)}
 
 
@@ -194,6 +199,9 @@ def _forgetting(seeds: Sequence[int]) -> Outcome:
     "spiking lateral neurons do as well as linear ones",
     paper_value="ablation table, numbers not known",
     threshold="40 levels up to 20: ACC and BWT within 0.02 of linear responses; 1 level: not within 0.02",
+    expected=False,
+    note="holds for some seeds and misses by a little for others: a response is rounded to halves of a spike here, and what is weaker than a quarter "
+    "is neither learned nor protected",
 )
 def _spiking(seeds: Sequence[int]) -> Outcome:
     linear, spiking, silent = (_learned(seeds[0], kind) for kind in ("Hebbian", "40 levels", "1 level"))
@@ -232,7 +240,7 @@ def _any_method(seeds: Sequence[int]) -> Outcome:
     paper_value="table, numbers not known",
     threshold="BWT >= -0.05, and plain training at least 0.05 lower",
     expected=False,
-    note="with random feedback plain training itself forgets little here, so that there is less than 0.05 to be gained",
+    note="holds for some seeds: with random feedback plain training itself forgets little here, often by less than the 0.05 to be gained",
 )
 def _alignment_of_feedback(seeds: Sequence[int]) -> Outcome:
     return _with_rules(seeds[0], {"feedback alignment": ("through_time", "fa")})
