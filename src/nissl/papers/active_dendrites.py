@@ -30,6 +30,7 @@ PAPER = Paper(
     "How do neurons operate on sparse distributed representations? A mathematical theory of sparsity, neurons and active dendrites",
     "nn",
     "https://arxiv.org/abs/1601.00720",
+    threads=1,
 )
 CODES = ((300, 32), (500, 64), (800, 128), (1000, 100), (500, 250))
 SEGMENTS = ((12, 3), (16, 4), (24, 5), (24, 6))

@@ -28,6 +28,7 @@ PAPER = Paper(
     "Astrocyte-Enabled Advancements in Spiking Neural Networks for Large Language Modeling",
     "nn",
     "https://arxiv.org/abs/2312.07625",
+    threads=1,
 )
 NOT_KNOWN = "reported for larger models; no code"
 VOCABULARY, WIDTH = 17, 32  # 8 symbols, 8 fillers and the query

@@ -23,7 +23,13 @@ from nissl.nn import ContinuousThoughtMachine, HalfTurn
 from nissl.nn.thought_machine import stopping_tick, tick_loss
 from nissl.papers.harness import Outcome, Paper
 
-PAPER = Paper("continuous-thought-machine", "Continuous Thought Machines", "nn", "https://arxiv.org/abs/2505.05522")
+PAPER = Paper(
+    "continuous-thought-machine",
+    "Continuous Thought Machines",
+    "nn",
+    "https://arxiv.org/abs/2505.05522",
+    threads=1,
+)
 WIDTH, STOP = 32, 0.9
 ADAMW = partial(torch.optim.AdamW, fused=True)  # one kernel for all weights; the same numbers
 

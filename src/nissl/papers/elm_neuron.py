@@ -29,6 +29,7 @@ PAPER = Paper(
     "The Expressive Leaky Memory Neuron: an Efficient and Expressive Phenomenological Neuron Model Can Solve Long-Horizon Tasks",
     "nn",
     "https://arxiv.org/abs/2306.16922",
+    threads=1,
 )
 Draw = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 TEST = 1000

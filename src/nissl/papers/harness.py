@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -66,6 +67,16 @@ class Claim:
 class Paper:
     """A paper, the room its method lives in, and its claims.
 
+    Attributes
+    ----------
+    slug, title, room, source
+        How it is called, where its method lives, and where it was published.
+    claims
+        Its claims.
+    threads
+        How many threads torch uses while they are measured; None leaves that to torch. Small networks are faster with one:
+        threads that share a small product mostly wait for each other.
+
     Examples
     --------
     >>> paper = Paper("demo", "A demonstration", "activity", "nowhere")
@@ -81,6 +92,7 @@ class Paper:
     room: str
     source: str
     claims: list[Claim] = field(default_factory=list)
+    threads: int | None = None
 
     def claim(
         self, name: str, *, paper_value: str, threshold: str, seeds: int = 1, expected: bool = True, note: str = ""
@@ -99,7 +111,8 @@ class Paper:
             seeds = [1000 * seed + i for i in range(claim.seeds)]
             begin = time.perf_counter()
             try:
-                outcome = claim.measure(seeds)
+                with _threads(self.threads):
+                    outcome = claim.measure(seeds)
             except NisslError as error:
                 outcome = Outcome(None, None, False, f"could not be measured: {error}")
             yield {
@@ -162,6 +175,21 @@ def reproduce(slugs: Iterable[str] | None = None, *, seed: int = 0) -> Iterator[
         if slug not in known:
             raise unknown("paper", slug, known)
     return (result for slug in chosen for result in known[slug].run(seed))
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    if number is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _rounded(value: Any) -> Any:

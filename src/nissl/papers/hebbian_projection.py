@@ -4,8 +4,7 @@ digits whose pixels are shuffled anew in each task.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,22 +22,12 @@ PAPER = Paper(
     "Hebbian learning based orthogonal projection for continual learning of spiking neural networks",
     "learning",
     "https://arxiv.org/abs/2402.11984",
+    threads=1,
 )
 # Directions of each layer's 576, 100 and 100 inputs: in the first task, and in each later one. What five tasks take must fit.
 FIRST, LATER = (60, 60, 50), (40, 9, 10)
 LR = 0.02  # of the subspaces alone: the plain rule, five iterations a minibatch
 BATCHES, BATCH = 1500, 64
-
-
-@contextmanager
-def _one_core() -> Iterator[None]:
-    """All products are small: on a busy machine cores would mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _draw(basis: Tensor, spread: Tensor, generator: torch.Generator) -> Tensor:
@@ -82,7 +71,6 @@ def _extracts_in_time(seeds: Sequence[int]) -> Outcome:
     return _principal(seeds, 3 * BATCHES)
 
 
-@_one_core()
 def _principal(seeds: Sequence[int], batches: int) -> Outcome:
     """Twelve rows for 64 units whose variances fall as exp(-i / 6)."""
     found = []
@@ -114,7 +102,6 @@ def _principal(seeds: Sequence[int], batches: int) -> Outcome:
     threshold="frozen rows bit-identical, joint smallest cosine >= 0.99, residual energy of old data < 0.01; of random data 1 - k/N +- 0.05",
     seeds=3,
 )
-@_one_core()
 def _added(seeds: Sequence[int]) -> Outcome:
     found = []
     for seed in seeds:
@@ -166,7 +153,6 @@ def _tasks(seed: int, n_tasks: int) -> list[Task]:
 
 
 @lru_cache(maxsize=32)
-@_one_core()
 def _learned(
     seed: int, protection: str, n_tasks: int = 5, gradient: Any = "through_time", error: str = "bp"
 ) -> dict[str, float]:

@@ -30,6 +30,7 @@ PAPER = Paper(
     "Need is All You Need: Homeostatic Neural Networks Adapt to Concept Shift",
     "learning",
     "https://arxiv.org/abs/2205.08645",
+    threads=1,
 )
 LR = 1e-3
 # Samples between swaps, from a stationary world to the fastest.

@@ -21,6 +21,7 @@ PAPER = Paper(
     "Neural Circuit Architectural Priors for Embodied Control",
     "nn",
     "https://arxiv.org/abs/2201.05242",
+    threads=1,
 )
 NOT_KNOWN = "reported in figures, without a number"
 STARTS, DRAWS, LENGTHS = 4, 6, (4, 6, 8, 12)
