@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from nissl.errors import InputError
 from nissl.learning.hebbian_projection._layers import Layer, presynaptic, project_gradient, through_patches
 from nissl.learning.hebbian_projection.subspace import HebbianSubspace
+from nissl.nn._straight_through import straight_through
 
 FORMS = ("gradient", "input")
 
@@ -120,18 +121,6 @@ def _vectors(layer: Layer, x: Tensor, activity: str | Callable[[Tensor], Tensor]
     return seen.reshape(-1, seen.shape[-1])
 
 
-class _Value(torch.autograd.Function):
-    """The numbers of one tensor with the gradient of another."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient_of: Tensor, value_of: Tensor) -> Tensor:
-        return value_of.view_as(value_of)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return gradient, None
-
-
 def _replaced(layer: Layer, x: Tensor, output: Tensor, subspace: HebbianSubspace) -> Tensor:
     """A layer's output, bit for bit, whose weight learns from what the protected rows leave over of x."""
     with torch.no_grad():
@@ -142,4 +131,4 @@ def _replaced(layer: Layer, x: Tensor, output: Tensor, subspace: HebbianSubspace
         held = layer.weight.detach()
         back = nn.functional.linear(x, held) if isinstance(layer, nn.Linear) else layer._conv_forward(x, held, None)
         learning = learning + back
-    return _Value.apply(learning, output.detach())  # type: ignore[return-value]
+    return straight_through(learning, output.detach())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nissl.errors import InputError, unknown
 from nissl.models import Probe
 from nissl.nn._cell import Cell, State
+from nissl.nn._straight_through import straight_through
 from nissl.nn._trace import leaky_trace
 from nissl.nn.spiking._lif import LIF
 from nissl.nn.spiking._lif_sequence import lif_sequence
@@ -188,7 +189,7 @@ class SpikingNetwork(Cell):
                 current, None, state["membrane"], beta=cell.beta, threshold=cell.threshold, soft=True, detach_reset=True, surrogate=cell.spike
             )  # fmt: skip
         # The membrane's past is a number: gradients go from the spike to the current of the same step only.
-        u = _Swap.apply(current, membrane)
+        u = straight_through(current, membrane)
         cell.membrane(u)
         return cell.spikes(cell.spike(u - cell.threshold)), {"membrane": after}
 
@@ -201,7 +202,7 @@ class SpikingNetwork(Cell):
             after[key] = trace[:, -1]
             current = self._through(i, spikes)
         # Value of the current; gradient as if the trace had come in, and to the spikes of this step.
-        return _Swap.apply(self._through(i, _Swap.apply(spikes, trace)), current)  # type: ignore[return-value]
+        return straight_through(self._through(i, straight_through(spikes, trace)), current)
 
     def _through(self, i: int, x: Float[Tensor, "batch time unit"]) -> Float[Tensor, "batch time unit"]:
         synapse, size = self.synapses[i], self.sizes[i]
@@ -300,18 +301,6 @@ class SpikingClassifier(nn.Module):
 
     def extra_repr(self) -> str:
         return f"n_steps={self.n_steps}, average={self.average}, spikes={self.spikes}"
-
-
-class _Swap(torch.autograd.Function):
-    """The gradient of the first with the numbers of the second."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient_of: Tensor, value_of: Tensor) -> Tensor:
-        return value_of.view_as(value_of)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return gradient, None
 
 
 def _synapses(layers: Sequence[Any], seed: int | None) -> list[nn.Module]:
