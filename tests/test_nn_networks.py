@@ -89,11 +89,22 @@ def test_weights_survive_files(name: str, tmp_path: Path) -> None:
 def test_double_precision_is_kept(name: str) -> None:
     module, x = example(name)
     single = _out(module, x)
-    wide = {k: v.double() if v.is_floating_point() else v for k, v in x.items()} if isinstance(x, dict) else x
-    double = _out(module.double(), wide.double() if isinstance(wide, Tensor) and wide.is_floating_point() else wide)
+    double = _out(module.double(), _double(x))
     if double.is_floating_point() and single.is_floating_point():
         assert double.dtype == torch.float64
         assert (double - single).abs().mean() < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_a_gpu_gives_the_same(name: str) -> None:
+    module, x = example(name)
+    plain = _out(module.double(), _double(x))
+    moved = {k: v.cuda() for k, v in _double(x).items()} if isinstance(x, dict) else _double(x).cuda()
+    found = _out(module.cuda(), moved)
+    assert found.is_cuda
+    assert torch.allclose(found.cpu().double(), plain.double(), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
@@ -153,6 +164,12 @@ def test_it_says_what_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> No
     shown = capsys.readouterr().out
     assert "Equations and state" in shown
     assert entry.summary.split()[0] in shown
+
+
+def _double(x: Any) -> Any:
+    if isinstance(x, dict):
+        return {name: _double(value) for name, value in x.items()}
+    return x.double() if x.is_floating_point() else x
 
 
 def _out(module: nn.Module, x: Any) -> Tensor:
