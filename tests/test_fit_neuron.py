@@ -191,7 +191,7 @@ VOLTAGE = np.random.default_rng(0).normal(-65, 1, (6, 200))
         ({"voltage": np.where(VOLTAGE > -64, np.nan, VOLTAGE)}, "NaN"),
         ({"spikes_out": np.full((6, 200), 2)}, "0 and 1"),
         ({"spikes_out": np.zeros((6, 200))}, "never changes"),
-        ({"voltage": VOLTAGE, "ceiling": -80.0}, "never changes"),
+        ({"voltage": VOLTAGE, "ceiling": -80.0}, "100% of the voltage lies above the ceiling of -80 mV"),
         ({"voltage": VOLTAGE, "window": 500.0}, "longer than the recording"),
         ({"voltage": VOLTAGE, "burn_in": 200.0}, "leaves nothing"),
         ({"voltage": VOLTAGE, "held_out": 1.0}, "held_out"),

@@ -569,3 +569,27 @@ def test_orders_of_pixels():
             permuted_tasks(*bad)
     with pytest.raises(InputError, match="which no task"):
         permuted_tasks(x, np.arange(20))
+
+
+@pytest.mark.parametrize("steps", [10, 15])
+def test_a_short_task_ends_with_orthonormal_directions(steps: int) -> None:
+    torch.manual_seed(0)
+    x, model = torch.rand(80, 6), torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Linear(6, 2))
+    projection = HebbianProjection(model, 1)
+    with projection:
+        descent = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(steps):
+            descent.zero_grad()
+            (model(x) - 1).square().mean().backward()
+            descent.step()
+    for subspace in projection.subspaces.values():
+        assert torch.allclose(subspace.rows_ @ subspace.rows_.T, torch.eye(1), atol=1e-5)
+
+
+def test_weights_that_nothing_protects_are_named() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Bilinear(1, 1, 1))
+    projection = HebbianProjection(model, 1)
+    with projection:
+        model[0](torch.rand(20, 6)).sum().backward()
+    with pytest.warns(UserWarning, match=r"1\.weight"), projection:
+        model[0](torch.rand(20, 6)).sum().backward()

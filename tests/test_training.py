@@ -105,3 +105,65 @@ def test_unknown_names_and_networks_without_weights() -> None:
 def test_a_loss_that_is_no_number_ends_the_run_with_its_step() -> None:
     with pytest.raises(ModelError, match="at step 0"):
         train(network(), batch, lambda model, x, y: squared(model, x, y) * torch.nan, steps=3, progress=False)
+
+
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(tmp_path) -> None:
+    model = nn.Linear(3, 1)
+
+    def rooted(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return (model(x) * 0).square().sum().sqrt()  # 0, with an infinite slope
+
+    with pytest.raises(ModelError, match="gradient is nan at step 0"):
+        train(model, batch, rooted, steps=3, checkpoint=tmp_path / "run.pt", progress=False)
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_dropout_goes_on_as_it_would_have(tmp_path) -> None:
+    def dropping() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 8), nn.Dropout(), nn.Linear(8, 1))
+
+    def cut(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        if len(seen) == 15:
+            raise KeyboardInterrupt
+        seen.append(1)
+        return squared(model, x, y)
+
+    seen: list[int] = []
+    options = {"steps": 20, "lr": 0.05, "progress": False, "every": 5}
+    whole, broken, again = dropping(), dropping(), dropping()
+    torch.manual_seed(1)
+    curve = train(whole, batch, squared, **options)
+    torch.manual_seed(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, batch, cut, checkpoint=tmp_path / "run.pt", **options)
+    assert train(again, batch, squared, checkpoint=tmp_path / "run.pt", **options).equals(curve)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda model, x, y: model(x), "shape"),
+        (lambda model, x, y: None, "None"),
+        (lambda model, x, y: squared(model, x, y).detach(), "no gradient"),
+    ],
+)
+def test_a_loss_that_cannot_be_followed_is_named(loss, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        train(network(), batch, loss, steps=2, progress=False)
+
+
+def test_clip_and_batches_are_checked() -> None:
+    with pytest.raises(InputError, match="clip=-1"):
+        train(network(), batch, squared, steps=2, clip=-1.0)
+    with pytest.raises(InputError, match="batches is int"):
+        train(network(), 5, squared, steps=2)  # type: ignore[arg-type]
+
+
+def test_long_settings_are_cut_to_where_they_differ(tmp_path) -> None:
+    def wide(last: int) -> nn.Module:
+        return nn.Sequential(*(nn.Linear(3, 3) for _ in range(9)), nn.Linear(3, last))
+
+    checkpoint.save(tmp_path / "c.pt", {}, {"model": repr(wide(1))})
+    with pytest.raises(InputError, match=r"out_features=1.*out_features=2"):
+        checkpoint.load(tmp_path / "c.pt", {"model": repr(wide(2))})

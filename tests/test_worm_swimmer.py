@@ -347,3 +347,17 @@ def test_wrong_inputs_and_weights():
         WormSwimmer(init="constnt")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="across and along"):
         WormSteering()(torch.zeros(3))
+
+
+def test_signs_steps_and_sizes_are_checked():
+    worm = WormSwimmer()
+    with pytest.warns(UserWarning, match="inhibitory, 0 or less"):
+        worm.set_weights(contra=0.5)
+    with pytest.raises(InputError, match="whole number"):
+        WormSwimmer(2.5)
+    angles = torch.rand(3, 5)
+    assert torch.equal(worm(angles, 7), worm(angles, torch.full((3, 1), 7)))
+    with pytest.raises(InputError, match="step of shape"):
+        worm(angles, torch.zeros(2, 1))
+    with pytest.raises(InputError, match="step of shape"):
+        worm(angles, torch.zeros(3))

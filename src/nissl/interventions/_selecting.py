@@ -73,7 +73,7 @@ def chosen_positions(selector: Selector, value: Tensor, site: Site, tokens: Toke
     start, total = site.span or (0, value.shape[axis])
     if total is None:
         raise InputError(
-            f"positions at {site.name!r} need a whole sequence; step by step nobody knows which step it is"
+            f"positions at {site.name!r} need a whole sequence; step by step nobody knows which step it is (nissl.nn.unroll does)"
         )
     if flags.dtype == torch.bool:
         if len(flags) != total:

@@ -77,13 +77,23 @@ def load(path: str | Path, configuration: Mapping[str, Any], *, device: str | to
     now = json.loads(json.dumps(configuration))
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
+            was, is_ = _short(before.get(name), now.get(name))
             raise InputError(
-                f"the checkpoint {str(path)!r} is from another configuration: {name} was {_short(before.get(name))} and is "
-                f"{_short(now.get(name))}; give the same settings, or another path"
+                f"the checkpoint {str(path)!r} is from another configuration: {name} was {was} and is {is_}; give the same "
+                "settings, or another path"
             )
     return content
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 120 else f"{text[:60]} ... {text[-50:]}"
+def _short(a: Any, b: Any, width: int = 80) -> tuple[str, str]:
+    """Both as text, cut to where they begin to differ."""
+    one, other = repr(a), repr(b)
+    if max(len(one), len(other)) <= width:
+        return one, other
+    same = next((i for i, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other)))
+    start = max(0, same - width // 2)
+
+    def cut(text: str) -> str:
+        return f"{'...' * (start > 0)}{text[start : start + width]}{'...' * (len(text) > start + width)}"
+
+    return cut(one), cut(other)

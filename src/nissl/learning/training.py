@@ -87,9 +87,9 @@ def train(
     UnknownNameError
         No such optimiser or schedule.
     InputError
-        Settings that cannot be, no batches, a checkpoint from another configuration.
+        Settings that cannot be, no batches, a loss that is not one number, a checkpoint from another configuration.
     ModelError
-        The loss is NaN or infinite; the message says at which step, and the last checkpoint is kept.
+        The loss or its gradient is NaN or infinite; the message says at which step, and the last checkpoint is kept.
 
     Examples
     --------
@@ -106,6 +106,12 @@ def train(
     if steps < 1 or every < 1 or not 0 <= warmup <= steps or not (lr > 0 and math.isfinite(lr)):
         raise InputError(
             f"steps={steps}, every={every}, warmup={warmup}, lr={lr}; allowed: at least 1 step, warmup from 0 to steps, lr > 0"
+        )
+    if clip is not None and not clip > 0:
+        raise InputError(f"clip={clip}; allowed: a positive norm, or None")
+    if not callable(batches) and not isinstance(batches, Iterable):
+        raise InputError(
+            f"batches is {type(batches).__name__}; give a function of a generator, or an iterable of batches"
         )
     if schedule not in ("constant", "cosine"):
         raise unknown("schedule", schedule, ("constant", "cosine"))
@@ -130,6 +136,7 @@ def train(
         if checkpoint is not None:
             content = {
                 "model": model.state_dict(), "optimiser": descent.state_dict(), "generator": generator.get_state(), "loss": losses,
+                "torch": torch.get_rng_state(),  # for dropout
             }  # fmt: skip
             checkpoints.save(checkpoint, content, settings)
 
@@ -141,15 +148,13 @@ def train(
                 group["lr"] = rates[step]
             batch = next(drawn)
             value = loss(model, *(batch if isinstance(batch, tuple | list) else (batch,)))
-            if not torch.isfinite(value):
-                raise ModelError(
-                    f"the loss is {value.item()} at step {step}; try a lower lr, or clip=1.0"
-                    + (f"; the checkpoint {str(checkpoint)!r} holds an earlier step" if checkpoint else "")
-                )
+            _check_loss(value)
+            _check_finite("loss", value, step, checkpoint)
             descent.zero_grad()
             value.backward()
-            if clip is not None:
-                nn.utils.clip_grad_norm_(trained, clip)
+            gradients = [p.grad for p in trained if p.grad is not None]
+            norm = nn.utils.clip_grad_norm_(trained, clip) if clip else nn.utils.get_total_norm(gradients)
+            _check_finite("norm of the gradient", norm, step, checkpoint)  # before it reaches the weights
             descent.step()
             if after_step is not None:
                 after_step(model)
@@ -160,6 +165,24 @@ def train(
             if (step + 1) % every == 0 or step + 1 == steps:
                 keep()
     return xr.Dataset({"loss": ("step", np.array(losses)), "lr": ("step", np.array(rates))}, {"step": np.arange(steps)})
+
+
+def _check_loss(value: Any) -> None:
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise InputError(f"the loss is {given}; it must be one number, for example .mean()")
+    if not value.requires_grad:
+        raise InputError(
+            "the loss does not depend on the weights (it has no gradient); was it computed under no_grad or detached?"
+        )
+
+
+def _check_finite(what: str, value: Tensor, step: int, checkpoint: str | Path | None) -> None:
+    if not torch.isfinite(value):
+        raise ModelError(
+            f"the {what} is {value.item()} at step {step}; try a lower lr, or clip=1.0"
+            + (f"; the checkpoint {str(checkpoint)!r} holds an earlier step" if checkpoint else "")
+        )
 
 
 def _factor(step: int, steps: int, warmup: int, schedule: str) -> float:
@@ -197,4 +220,5 @@ def _resume(
     model.load_state_dict(content["model"])
     descent.load_state_dict(content["optimiser"])
     generator.set_state(content["generator"].cpu())
+    torch.set_rng_state(content["torch"].cpu())
     return list(content["loss"])

@@ -93,6 +93,7 @@ def run_until(model: Model, inputs: Inputs, taps: Mapping[str, TapFunction]) -> 
     if never:
         raise ModelError(
             f"site {never[0]!r} is never reached: its module does not run in a forward pass of this network"
+            + _stepped(model, never[0])
         )
 
     def watched(name: str) -> TapFunction:
@@ -127,6 +128,12 @@ def muted() -> Iterator[None]:
         yield
     finally:
         _state.muted = before
+
+
+def _stepped(model: Model, name: str) -> str:
+    if not isinstance(model.module.get_submodule(model.sites[name].module), Probe):
+        return ""
+    return "; steps that you take in a loop of your own are seen whole where nissl.nn.unroll takes them"
 
 
 def axes(site: Site, value: Tensor, module: nn.Module | None = None) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ class Cell(nn.Module):
         Raises
         ------
         InputError
-            Not (batch, time, input), no step, a wrong width, NaN, or a state of another network or batch.
+            Not (batch, time, input), no step, a wrong width, NaN or infinity, or a state of another network or batch.
 
         Examples
         --------
@@ -161,8 +161,8 @@ class Cell(nn.Module):
             )
         if self.n_inputs is not None and x.shape[-1] != self.n_inputs:
             raise InputError(f"{name} has {self.n_inputs} inputs, and was given {x.shape[-1]}")
-        if has_nan(x):
-            raise InputError(f"{name} was given NaN; fill or drop what is missing first")
+        if not_finite(x):
+            raise InputError(f"{name} was given NaN or infinity; fill or drop what is missing first")
 
 
 def unroll(
@@ -227,16 +227,16 @@ def checked_state(state: Mapping[str, Tensor], like: State, owner: str) -> State
                 f"state {name!r} of {owner} has shape {tuple(given.shape)}, and {tuple(fresh.shape)} is needed; it belongs to "
                 "another batch or configuration"
             )
-        if has_nan(given):
+        if not_finite(given):
             raise InputError(
-                f"state {name!r} of {owner} holds NaN; begin again from the initial state, or from a sound one"
+                f"state {name!r} of {owner} holds NaN or infinity; begin again from the initial state, or from a sound one"
             )
     return {name: state[name].to(fresh) for name, fresh in like.items()}
 
 
-def has_nan(x: Tensor) -> bool:
-    """Whether a tensor holds NaN; not asked inside a compiled graph, which it would break."""
+def not_finite(x: Tensor) -> bool:
+    """Whether a tensor holds NaN or infinity; not asked inside a compiled graph, which it would break."""
     if not x.is_floating_point() or torch.compiler.is_compiling():
         return False
-    # A sum is NaN if any part is, and costs a tenth of asking each part; infinities make NaN too, so then each is asked.
-    return bool(torch.isnan(x.detach().sum())) and bool(torch.isnan(x).any())
+    # A sum is not finite if any part is not, and costs a tenth of asking each part; it may overflow, so then each is asked.
+    return not bool(torch.isfinite(x.detach().sum())) and not bool(torch.isfinite(x).all())

@@ -60,13 +60,14 @@ def leaky_trace(
     moment = x.shape[:-2] + x.shape[-1:]
     rate = torch.as_tensor(decay, dtype=x.dtype, device=x.device)
     for name, given in (("decay", rate), ("initial", initial)):
-        if given is not None and not _fits(given.shape, moment):
+        if given is not None and not fits(given.shape, moment):
             raise InputError(f"{name} of shape {tuple(given.shape)} does not broadcast to one moment, {tuple(moment)}")
     begin = None if initial is None else initial.expand(moment)
     return _Trace.apply(x, rate, begin, chunk or math.isqrt(x.shape[-2] - 1) + 1)  # type: ignore[return-value]
 
 
-def _fits(shape: torch.Size, moment: torch.Size) -> bool:
+def fits(shape: torch.Size, moment: torch.Size) -> bool:
+    """Whether one shape broadcasts to the other."""
     try:
         return torch.broadcast_shapes(shape, moment) == moment
     except RuntimeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import networkx as nx
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from nissl.errors import InputError, unknown
 from nissl.models import Probe
+from nissl.nn._trace import fits
 from nissl.nn._worm_graph import worm_graph
 
 # Names of the weights, and whether they excite (+1) or inhibit (-1).
@@ -164,7 +166,7 @@ class WormSwimmer(nn.Module):
         UnknownNameError
             A weight that this circuit has not.
         InputError
-            Values of another shape, or not finite.
+            Values of another shape, or not finite. A wrong sign is a warning.
 
         Examples
         --------
@@ -181,6 +183,12 @@ class WormSwimmer(nn.Module):
             if given.dim() and given.shape != weights[name].shape:
                 raise InputError(
                     f"the weight {name!r} has shape {tuple(weights[name].shape)}; {tuple(given.shape)} was given"
+                )
+            if self.signed and bool((given * SIGNS[name] < 0).any()):
+                kind = "excitatory, 0 or more" if SIGNS[name] > 0 else "inhibitory, 0 or less"
+                warnings.warn(
+                    f"the weight {name!r} is {kind}: what crosses zero counts as 0 (signed=False holds no signs)",
+                    stacklevel=2,
                 )
             weights[name].copy_(given.expand(weights[name].shape))
         return self
@@ -211,7 +219,9 @@ class WormSwimmer(nn.Module):
             n_joints, self.period, signed=self.signed, init=self.init, proprioception=self.proprioception,
             oscillator=self.oscillator, speed=self.speed, turn=self.turn, n_turn=self.n_turn,
         )  # fmt: skip
-        return other.to(self.w_ipsi.device, self.w_ipsi.dtype).set_weights(**self.named_weights())
+        return other.to(self.w_ipsi.device, self.w_ipsi.dtype).set_weights(
+            **{name: self.used_weight(name) for name in self.named_weights()}
+        )
 
     def forward(
         self,
@@ -239,7 +249,8 @@ class WormSwimmer(nn.Module):
         InputError
             Another number of joints, or inputs that this circuit has not or lacks.
         """
-        self._check_inputs(joint_angles, speed, right, left)
+        step = step if isinstance(step, Tensor) and step.dim() else torch.as_tensor(step).reshape(1)
+        self._check_inputs(joint_angles, step, speed, right, left)
         # A cell is told by its neighbour how far the body is bent, and the first one by the clock; then both sides at once, dorsal first.
         told = torch.cat((self._clock(joint_angles, step), joint_angles[..., :-1]), -1)
         drive = (told.unsqueeze(-2) * self._sides).clamp(0, 1) * self._drive_weights()
@@ -283,10 +294,16 @@ class WormSwimmer(nn.Module):
             return weight
         return weight.clamp_min(0) if SIGNS[name] > 0 else weight.clamp_max(0)
 
-    def _check_inputs(self, angles: Tensor, speed: Tensor | None, right: Tensor | None, left: Tensor | None) -> None:
+    def _check_inputs(
+        self, angles: Tensor, step: Tensor, speed: Tensor | None, right: Tensor | None, left: Tensor | None
+    ) -> None:
         if angles.shape[-1:] != (self.n_joints,):
             raise InputError(
                 f"joint angles of shape {tuple(angles.shape)}; this circuit has {self.n_joints} joints (a body of {self.n_joints + 1} links)"
+            )
+        if step.shape[-1] != 1 or not fits(step.shape[:-1], angles.shape[:-1]):
+            raise InputError(
+                f"step of shape {tuple(step.shape)} for joint angles of {tuple(angles.shape)}; give one number, or (*batch, 1)"
             )
         if not self.speed and not self.turn and speed is None and right is None and left is None:
             return
@@ -346,6 +363,9 @@ def _shown(sites: nn.ModuleDict, both: Float[Tensor, "*batch 2 joint"]) -> Float
 
 
 def _check(n_joints: int, period: int, n_turn: int, init: str) -> None:
+    for name, value in (("n_joints", n_joints), ("period", period), ("n_turn", n_turn)):
+        if not isinstance(value, int):
+            raise InputError(f"{name}={value!r}; give a whole number")
     if n_joints < 2:
         raise InputError(
             f"n_joints={n_joints}: a body with one joint cannot carry a wave, since no joint has a neighbour towards the head; give 2 or more (the standard worm has 5)"

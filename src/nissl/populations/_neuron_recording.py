@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,17 @@ def as_recording(
         worst = spikes[(spikes != 0) & (spikes != 1)][0].item()
         raise InputError(f"spikes_out holds {worst:g}; allowed: 0 and 1, use finer bins or clip the counts")
     if volts is not None and ceiling is not None:
+        above = float((volts > ceiling).float().mean())
+        if above > 0.5:
+            raise InputError(
+                f"{above:.0%} of the voltage lies above the ceiling of {ceiling:g} mV, where spikes are cut off; is it in mV? Give another "
+                "ceiling, or ceiling=None to cut nothing"
+            )
+        if above > 0.05:
+            warnings.warn(
+                f"{above:.0%} of the voltage lies above the ceiling of {ceiling:g} mV and is cut off; ceiling=None cuts nothing",
+                stacklevel=3,
+            )
         volts = volts.clamp(max=ceiling)
     for name, value in (("spikes_out", spikes), ("voltage", volts)):
         if value is not None and value.min() == value.max():

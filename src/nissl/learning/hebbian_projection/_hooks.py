@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -89,6 +90,13 @@ class Hooks:
         """Only weight matrices move, and what is excluded; batch normalisation keeps its statistics."""
         free = {id(p) for name in excluded for p in model.get_submodule(name).parameters()}
         free |= {id(layer.weight) for layer in layers.values()}
+        still = [n for n, p in model.named_parameters() if p.dim() > 1 and p.requires_grad and id(p) not in free]
+        if still:
+            warnings.warn(
+                f"nothing protects {', '.join(still[:6])}{' ...' if len(still) > 6 else ''}, so these weights stand still from now on: only Linear and "
+                "Conv2d layers are projected; exclude=(...) lets a module move unprotected",
+                stacklevel=5,
+            )
         for parameter in model.parameters():
             if id(parameter) not in free:
                 self._flags.append((parameter, parameter.requires_grad))

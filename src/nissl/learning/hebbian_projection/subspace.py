@@ -199,10 +199,12 @@ class HebbianSubspace(BaseEstimator):
         self._fitted()
         old, new = self.protected, self.rows_[self.frozen_ :]
         off = (new @ new.T - torch.eye(len(new)).to(new)).abs().max() if len(new) else torch.zeros(())
-        # Rounded responses leave rows a little longer or shorter than one.
-        if not bool(off < (0.5 if self.levels is None else 3.0)):
+        # Rows that are still on their way, or rounded responses that leave them longer or shorter than one, are no harm once
+        # they are made orthonormal; rows that have run away say nothing.
+        if not bool(off < (3.0 if self.orthonormalise or self.levels is not None else 0.5)):
             raise InputError(
-                f"rows are not orthonormal (off by {float(off):.2g}): the rule was unstable; lower lr, or set normalise=True"
+                f"rows are not orthonormal (off by {float(off):.2g}): the rule was unstable; lower lr"
+                + ("" if self.normalise else ", or set normalise=True")
             )
         if self.orthonormalise:
             self.rows_ = torch.cat([old, _orthonormal(new, old)])

@@ -159,6 +159,8 @@ class SequenceMemory(Cell):
         x = torch.as_tensor(sequences.values if isinstance(sequences, xr.DataArray) else sequences)
         if x.dim() != 3 or x.shape[2] != self.n_inputs:
             raise InputError(f"sequences of shape {tuple(x.shape)}; allowed: (sequence, time, {self.n_inputs})")
+        if x.shape[1] < 2:
+            raise InputError("sequences of one step hold no transition; give two or more steps")
         shown = as_patterns(x.flatten(0, 1), self.n_inputs).cpu().numpy().reshape(x.shape)
         if (poor := shown.sum(2).min()) < self.n_synapses:
             raise InputError(f"an input with {poor} active columns for {self.n_synapses} synapses; take fewer synapses")

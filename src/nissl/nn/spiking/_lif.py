@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nissl.errors import InputError, unknown
 from nissl.models import Probe
-from nissl.nn._cell import Cell, State, has_nan
+from nissl.nn._cell import Cell, State, not_finite
 from nissl.nn._trace import leaky_trace
 from nissl.nn.spiking._lif_sequence import lif_sequence
 from nissl.nn.spiking._surrogates import surrogate_gradient
@@ -150,7 +150,7 @@ class LIF(Cell):
         """
         if modulation is None:
             return super().run(x, state, truncate=truncate)
-        if modulation.shape != x.shape or has_nan(modulation):
+        if modulation.shape != x.shape or not_finite(modulation):
             raise InputError(
                 f"a modulation of shape {tuple(modulation.shape)} for a current of {tuple(x.shape)}; it must have the same "
                 "shape, without NaN"

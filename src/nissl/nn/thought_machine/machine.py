@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nissl.errors import InputError, unknown
 from nissl.models import Probe
-from nissl.nn._cell import State, checked_state, has_nan, unroll
+from nissl.nn._cell import State, checked_state, not_finite, unroll
 from nissl.nn.thought_machine.attention import Asked, SingleQueryAttention
 from nissl.nn.thought_machine.losses import certainty
 from nissl.nn.thought_machine.neuron_models import Folded, NeuronModels
@@ -337,8 +337,8 @@ class ContinuousThoughtMachine(nn.Module):
         if not isinstance(x, Tensor) or x.dim() < 2 or 0 in x.shape:
             given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise InputError(f"the input is {given}; needed: a tensor (batch, ...) with at least one sample")
-        if has_nan(x):
-            raise InputError("the input holds NaN; fill or drop what is missing first")
+        if not_finite(x):
+            raise InputError("the input holds NaN or infinity; fill or drop what is missing first")
         features = x if self.backbone is None else self.backbone(x)
         if self.heads and features.dim() == 4:
             features = features.flatten(2).transpose(1, 2)
