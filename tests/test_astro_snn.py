@@ -414,3 +414,21 @@ def test_generation_refuses_what_it_cannot_continue():
         with pytest.raises(InputError, match=said):
             network.generate(ids, **options)
     assert isinstance(network.blocks.get_submodule("0.unit.neuron"), LIF)
+
+
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.5, float("nan")])
+def test_decays_that_are_none_are_refused(decay):
+    x = torch.randn(1, 6, 1, 2)
+    with pytest.raises(InputError, match="decay"):
+        fading_memory(x, x, x, decay)
+
+
+def test_a_learned_decay_never_reaches_its_ends():
+    for logit in (-90.0, 90.0):
+        memory = AstrocyteMemory(4, 1, 0.5, learn_decay=True)
+        memory.decay_logit.data.fill_(logit)
+        assert 0 < memory.decay.item() < 1
+        out = memory(torch.randn(1, 9, 4))
+        out.sum().backward()
+        assert torch.isfinite(out).all()
+        assert torch.isfinite(memory.decay_logit.grad).all()

@@ -283,3 +283,16 @@ def test_what_is_recorded_goes_into_the_population_tools(leaks: Leaks) -> None:
     power = rhythms.power_spectrum(acts["trace"][0], rate=100.0)
     assert np.isfinite(power).all()
     assert rhythms.phase(acts["trace"][0], (5.0, 15.0), rate=100.0).sizes["time"] == 200
+
+
+def test_whole_numbers_and_empty_chunks_are_refused() -> None:
+    with pytest.raises(InputError, match=r"x\.float"):
+        leaky_trace(torch.ones(4, 2, dtype=torch.long), 0.5)
+    with pytest.raises(InputError, match="chunk=0"):
+        leaky_trace(torch.ones(4, 2), 0.5, chunk=0)
+
+
+def test_infinity_is_refused_where_it_comes_in(leaks: Leaks) -> None:
+    with pytest.raises(InputError, match="infinity"):
+        leaks(torch.full((1, 5, 2), torch.inf))
+    assert torch.isfinite(leaks(torch.full((1, 5, 2), 3e38)[:, :1] * 0.1)).all()  # a sum may overflow where no part has

@@ -487,3 +487,18 @@ def test_dendrites_without_memory_or_depth_are_linear_in_their_branches():
     _, write = neuron._rates()
     expected = write * 1.7159 * torch.tanh(2 * proposal / 3)
     torch.testing.assert_close(neuron.run(x)[1]["memory"], expected)
+
+
+def test_autocast_leaves_memory_in_its_own_precision():
+    neuron, x = LeakyMemoryNeuron(4, 1, 3, tau_memory=(1.0, 10.0)), torch.rand(1, 20, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = neuron(x)
+    assert torch.equal(found, neuron(x))
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 1e6), (1e-3, 1e7), (1.0, 100.0)])
+def test_time_constants_that_are_learned_begin_at_equal_ratios(bounds):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        learned, fixed = (LeakyMemoryNeuron(4, 1, 4, tau_memory=bounds, learn_tau=way) for way in (True, False))
+    assert torch.allclose(learned.tau, fixed.tau, rtol=2e-3)

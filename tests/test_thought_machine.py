@@ -724,3 +724,12 @@ def test_on_a_gpu() -> None:
     found = m.cuda()(X.cuda())
     assert torch.allclose(found.logits.cpu(), expected.logits, atol=1e-9)
     assert m.predict(X.cuda(), stop=0.1).labels.is_cuda
+
+
+def test_a_class_that_is_ruled_out_adds_nothing_to_certainty():
+    logits = torch.tensor([[[0.0], [1.0], [-torch.inf]]], requires_grad=True)
+    p = torch.tensor([0.0, 1.0]).softmax(0)
+    found = certainty(logits)
+    assert found.item() == pytest.approx(1 + float((p * p.log()).sum()) / np.log(3), abs=1e-6)
+    found.sum().backward()
+    assert torch.isfinite(logits.grad).all()

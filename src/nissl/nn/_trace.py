@@ -44,7 +44,7 @@ def leaky_trace(
     Raises
     ------
     InputError
-        No steps, or shapes that do not fit.
+        No steps, whole numbers, or shapes that do not fit.
 
     Notes
     -----
@@ -57,6 +57,10 @@ def leaky_trace(
     """
     if x.dim() < 2 or x.shape[-2] == 0:
         raise InputError(f"an input of shape {tuple(x.shape)}; a trace needs (..., time, unit) with at least one step")
+    if not x.is_floating_point():
+        raise InputError(f"an input of {x.dtype}; a trace needs floating-point numbers, such as x.float()")
+    if chunk is not None and chunk < 1:
+        raise InputError(f"chunk={chunk}; allowed: 1 step or more")
     moment = x.shape[:-2] + x.shape[-1:]
     rate = torch.as_tensor(decay, dtype=x.dtype, device=x.device)
     for name, given in (("decay", rate), ("initial", initial)):

@@ -250,15 +250,17 @@ class LeakyMemoryNeuron(Cell):
 
     def sequence(self, x: Float[Tensor, "batch time input"], state: State) -> tuple[Tensor, State]:
         """All steps: inputs at once, then the memory."""
-        branch, after = self._branches(x.to(self.bias.dtype), state)
-        drive = linear(branch, self.branch_weight, self.bias)
-        keep, write = self._rates()
-        if self.memory_weight is None:
-            memory = leaky_trace(write * PHI * torch.tanh(SLOPE * self._deeper(drive)), keep, state["memory"])
-        else:
-            memory = self._remember(drive, self.memory_weight, state["memory"], keep, write)
-        memory = self.memory(memory)
-        return self.readout(memory), {**after, "memory": memory[:, -1]}
+        # Memories add up small amounts over long times, so autocast has no part in it.
+        with torch.autocast(x.device.type, enabled=False):
+            branch, after = self._branches(x.to(self.bias.dtype), state)
+            drive = linear(branch, self.branch_weight, self.bias)
+            keep, write = self._rates()
+            if self.memory_weight is None:
+                memory = leaky_trace(write * PHI * torch.tanh(SLOPE * self._deeper(drive)), keep, state["memory"])
+            else:
+                memory = self._remember(drive, self.memory_weight, state["memory"], keep, write)
+            memory = self.memory(memory)
+            return self.readout(memory), {**after, "memory": memory[:, -1]}
 
     def _remember(
         self, drive: Tensor, memory_weight: Tensor, start: Tensor, keep: Tensor, write: Tensor

@@ -46,7 +46,9 @@ def to_logit(tau: Tensor, shortest: float, longest: float) -> Tensor:
     """The free number behind a time constant that can be learned, within its bounds."""
     if not longest > shortest:
         raise InputError(f"learn_tau between {shortest} and {longest} ms leaves nothing to learn; widen tau_memory")
-    return torch.logit(((tau - shortest) / (longest - shortest)).clamp(MARGIN, 1 - MARGIN))
+    width = longest - shortest
+    least = min(MARGIN, 1e-3 * shortest / width)  # within a thousandth of the shortest, however wide the bounds
+    return torch.logit(((tau.double() - shortest) / width).clamp(least, 1 - MARGIN)).to(tau.dtype)
 
 
 def refuse_other(module: nn.Module, settings: Mapping[str, float], saved: Mapping[str, Tensor], prefix: str) -> None:

@@ -118,7 +118,8 @@ class AstrocyteMemory(Cell):
     @property
     def decay(self) -> Float[Tensor, "head"]:
         """What is left of the calcium after one step."""
-        return torch.sigmoid(self.decay_logit) if self.learn_decay else self.fixed_decay  # type: ignore[return-value]
+        # In single precision a sigmoid reaches its ends, where there would be no memory, or no forgetting.
+        return torch.sigmoid(self.decay_logit.clamp(-15, 15)) if self.learn_decay else self.fixed_decay  # type: ignore[return-value]
 
     def set_decay(self, decay: float | Sequence[float] | Tensor) -> None:
         """Give the astrocytes another decay, for a lesion: one number, or one a head, in (0, 1]."""

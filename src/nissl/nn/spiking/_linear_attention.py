@@ -86,6 +86,8 @@ def fading_memory(
         raise InputError(f"chunk={chunk}; allowed: 1 step or more")
     batch, time, heads, width = key.shape
     left = torch.as_tensor(decay, dtype=key.dtype, device=key.device).expand(heads)
+    if not torch.compiler.is_compiling() and not bool(((left > 0) & (left <= 1)).all()):
+        raise InputError(f"decay={decay}; allowed: above 0, at most 1")
     memory = key.new_zeros(batch, heads, value.shape[-1], width) if state is None else state
     if form == "step":
         outputs = []

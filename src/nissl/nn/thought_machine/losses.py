@@ -44,7 +44,8 @@ def certainty(logits: Float[Tensor, "batch *out class tick"]) -> Float[Tensor, "
     """
     _check(logits)
     logs = logits.log_softmax(-2)
-    entropy = -(logs.exp() * logs).sum(-2)  # (batch, *out, tick)
+    ruled_out = logs == -torch.inf  # such a class adds nothing
+    entropy = -(logs.exp() * logs.masked_fill(ruled_out, 0)).sum(-2)  # (batch, *out, tick)
     share = (entropy / math.log(logits.shape[-2])).clamp(0, 1)
     return 1 - share.flatten(1, -2).mean(1) if share.dim() > 2 else 1 - share
 
