@@ -10,7 +10,7 @@ from timing import in_turn, table
 from torch import Tensor, nn
 
 from nissl.nn import LeakyMemoryNeuron, unroll
-from nissl.nn._leaky_memory import kernel
+from nissl.nn._kernels import kernel
 
 SIZES = ((8, 500, 45, 20), (32, 500, 128, 100))  # batch, time, inputs, memory units
 

@@ -301,7 +301,8 @@ class WormSwimmer(nn.Module):
             raise InputError(
                 f"joint angles of shape {tuple(angles.shape)}; this circuit has {self.n_joints} joints (a body of {self.n_joints + 1} links)"
             )
-        if step.shape[-1] != 1 or not fits(step.shape[:-1], angles.shape[:-1]):
+        batch = angles.shape[:-1]
+        if step.shape[-1] != 1 or (step.shape[:-1] != batch and not fits(step.shape[:-1], batch)):
             raise InputError(
                 f"step of shape {tuple(step.shape)} for joint angles of {tuple(angles.shape)}; give one number, or (*batch, 1)"
             )
