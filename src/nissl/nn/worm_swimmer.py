@@ -302,7 +302,7 @@ class WormSwimmer(nn.Module):
                 f"joint angles of shape {tuple(angles.shape)}; this circuit has {self.n_joints} joints (a body of {self.n_joints + 1} links)"
             )
         batch = angles.shape[:-1]
-        if step.shape[-1] != 1 or (step.shape[:-1] != batch and not fits(step.shape[:-1], batch)):
+        if step.shape[-1] != 1 or not fits(step.shape[:-1], batch):
             raise InputError(
                 f"step of shape {tuple(step.shape)} for joint angles of {tuple(angles.shape)}; give one number, or (*batch, 1)"
             )
