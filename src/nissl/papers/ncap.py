@@ -162,6 +162,10 @@ def _with_signs(signs: Sequence[int]) -> SwimmerPolicy:
     return SwimmerPolicy(WormSwimmer(signed=False).set_weights(**weights))
 
 
+def _drawn_signs(seed: int) -> tuple[int, ...]:
+    return tuple((2 * torch.randint(2, (len(POOR),), generator=torch.Generator().manual_seed(seed)) - 1).tolist())
+
+
 def _ascend(groups: Sequence[Sequence[Ascent]], seed: int, generations: int) -> list[list[nn.Module]]:
     """Searches side by side, in groups of networks of one kind; candidates swim for 300 steps."""
     for generation in range(generations):
@@ -188,11 +192,12 @@ def _joined(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     paper_value=NOT_KNOWN,
     threshold="return of 300 steps after 8 generations of evolution strategies: with signs held >= 1.5x without, mean of 3 seeds",
     seeds=3,
-    note="6 links, period 60; start 0.3, 0.5, 0.5, -0.3, and without held signs the mean over all 16 signs that the same sizes can have; 6 candidates a generation; means of 4 fresh starts",
+    expected=False,
+    note="6 links, period 60; start 0.3, 0.5, 0.5, -0.3 against the same sizes with signs drawn at random, one draw a seed; 6 candidates a generation; means of 8 fresh starts. A draw may by chance have the right signs, which are then learned from without being held: so at --seed 1; the mean over all 16 draws stands beside",
 )
 def _signs(seeds: Sequence[int]) -> Outcome:
-    patterns = list(product((1, -1), repeat=len(POOR)))
-    right = patterns.index((1, 1, 1, -1))
+    patterns: list[tuple[int, ...]] = list(product((1, -1), repeat=len(POOR)))
+    drawn = [patterns.index(_drawn_signs(seed)) for seed in seeds]
     kinds = {"held": [_worm(**POOR)], "free": [_with_signs(signs) for signs in patterns]}
     begun = [
         [
@@ -207,16 +212,17 @@ def _signs(seeds: Sequence[int]) -> Outcome:
     for kind, starts in kinds.items():
         for when, policies in (("at first", starts * len(seeds)), ("at last", learned[kind])):
             together = Candidates(starts[0], _joined([_weights(policy) for policy in policies]))
-            bodies = STARTS * len(policies)
+            bodies = 8 * len(policies)
             episode = swim(together, steps=300, seed=seeds[0] + 500, n_bodies=bodies, observation="full")
             scores = episode["reward"].sum("time").to_numpy()
-            returns[kind, when] = scores.reshape(len(seeds), len(starts), STARTS).mean((0, 2))
-    held, lucky = returns["held", "at last"].mean(), returns["free", "at last"]
+            returns[kind, when] = scores.reshape(len(seeds), len(starts), 8).mean(2)
+    held, every = returns["held", "at last"].mean(), returns["free", "at last"]
+    free, begun_free = (returns["free", when][range(len(seeds)), drawn] for when in ("at last", "at first"))
     return Outcome(
         {"signs held": held, "at first": returns["held", "at first"].mean()},
-        {"signs free": lucky.mean(), "at first": returns["free", "at first"].mean()},
-        bool(held >= 1.5 * lucky.mean()),
-        f"a draw that has the right signs learns without being held ({lucky[right]:.0f}); the median of all is {np.median(lucky):.0f}",
+        {"signs free": free.mean(), "at first": begun_free.mean(), "mean over all 16 signs": every.mean()},
+        bool(held >= 1.5 * free.mean()),
+        "each seed, free: " + ", ".join(f"{value:.0f}" for value in free),
     )
 
 
