@@ -34,6 +34,10 @@ class StoreError(NisslError, OSError):
     """A store on disk that cannot be written, is truncated, or belongs to another question."""
 
 
+class DiagramError(NisslError, ValueError):
+    """A diagram whose parts do not fit together."""
+
+
 class MissingExtraError(NisslError, ImportError):
     """An optional dependency is not installed."""
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from nissl.cache import cache_folder
 from nissl.errors import InputError
 from nissl.specimens._scenes import SHAPES, Scenes, scenes
 
@@ -122,12 +122,6 @@ def cached_scene_classifier() -> nn.Sequential:
     except OSError:
         pass  # a home that cannot be written only costs the next process its training time
     return trained
-
-
-def cache_folder() -> Path:
-    """Where nissl keeps what it made itself."""
-    given = os.environ.get("NISSL_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nissl"
 
 
 __all__ = ["SHAPES", "cached_scene_classifier", "scene_input", "scene_network", "train_scene_classifier"]

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from nissl.cache import cache_folder
+
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC")
 NAMES = {torch.float32: "float", torch.float64: "double"}
@@ -139,9 +141,7 @@ def _built(compiler: str) -> Path:
 
 def _folder() -> Path:
     """A folder that only this user can write to; one of this process where there is none."""
-    given = os.environ.get("NISSL_CACHE")
-    root = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nissl"
-    folder = root / "kernels"
+    folder = cache_folder() / "kernels"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():

@@ -1,0 +1,64 @@
+"""The folder where nissl keeps what it made itself and would not like to make twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def cache_folder() -> Path:
+    """`NISSL_CACHE`, else `nissl` in the user's cache folder.
+
+    Examples
+    --------
+    >>> cache_folder().name != ""
+    True
+    """
+    given = os.environ.get("NISSL_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nissl"
+
+
+def cached_arrays(
+    name: str, settings: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray]], *, version: int = 1
+) -> dict[str, np.ndarray]:
+    """Arrays that were made before with the same settings, or are made now and kept.
+
+    Parameters
+    ----------
+    name
+        What they are, part of the file's name.
+    settings
+        All they depend on; anything JSON can say.
+    make
+        Makes them.
+    version
+        Raised when `make` changes what it gives.
+
+    Examples
+    --------
+    >>> cached_arrays("doctest", {"n": 3}, lambda: {"x": np.arange(3)})["x"].tolist()
+    [0, 1, 2]
+    """
+    key = hashlib.sha256(json.dumps({**settings, "version": version}, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache_folder() / "data" / f"{name}-{key}.npz"
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                return {k: found[k] for k in found.files}
+        except Exception:  # whatever a damaged file makes the reader raise: it is made again
+            path.unlink(missing_ok=True)
+    made = make()
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(part, **made)  # type: ignore[arg-type]
+        part.replace(path)  # whole or not at all, also with two processes at once
+    except OSError:
+        part.unlink(missing_ok=True)  # a home that cannot be written only costs the next process its time
+    return made
