@@ -56,7 +56,9 @@ class Axis:
 
     def __post_init__(self) -> None:
         if not self.name or self.size < 0:
-            raise InputError(f"an axis needs a name and a size of at least 0; given name={self.name!r}, size={self.size}")
+            raise InputError(
+                f"an axis needs a name and a size of at least 0; given name={self.name!r}, size={self.size}"
+            )
         for what in ("points", "weights"):
             given = getattr(self, what)
             if given is None:
@@ -105,7 +107,9 @@ class Axis:
         if not (math.isfinite(start) and math.isfinite(stop) and stop > start):
             raise InputError(f"axis {name!r} runs from {start} to {stop}; the stop must lie above the start")
         if size < (2 if boundary == "closed" else 1):
-            raise InputError(f"axis {name!r} with {size} points; a {boundary} axis needs at least {1 + (boundary == 'closed')}")
+            raise InputError(
+                f"axis {name!r} with {size} points; a {boundary} axis needs at least {1 + (boundary == 'closed')}"
+            )
         length = stop - start
         if boundary == "closed":
             return cls(name, size, unit, np.linspace(start, stop, size))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def cached_arrays(
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(part, **made)  # type: ignore[arg-type]
         part.replace(path)  # whole or not at all, also with two processes at once
-    except OSError:
-        part.unlink(missing_ok=True)  # a home that cannot be written only costs the next process its time
+    except OSError:  # a home that cannot be written only costs the next process its time
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     return made

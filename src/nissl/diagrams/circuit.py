@@ -120,8 +120,8 @@ class Operation:
     born: tuple[str, ...] = ()
     broadcast: tuple[str, ...] = ()
     equation: str = ""
-    flops: sympy.Expr = sympy.Integer(0)
-    elementwise: sympy.Expr = sympy.Integer(0)
+    flops: sympy.Expr = sympy.S.Zero
+    elementwise: sympy.Expr = sympy.S.Zero
     target: str = ""
     arguments: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -204,7 +204,9 @@ class CircuitDiagram:
         made = {n for n, a in self.arrays.items() if a.role != "activation"} | set(self.inputs) | set(self.feedback)
         for operation in self.operations:
             if operation.kind not in get_args(Kind):
-                raise DiagramError(f"operation {operation.name!r} is of kind {operation.kind!r}; allowed: {get_args(Kind)}")
+                raise DiagramError(
+                    f"operation {operation.name!r} is of kind {operation.kind!r}; allowed: {get_args(Kind)}"
+                )
             self._known(operation.name, (*operation.inputs, *operation.outputs))
             for name in operation.inputs:
                 if name not in made:

@@ -1,4 +1,4 @@
-"""Something real to look at: networks, photographs, drawn scenes and digits, all offline."""
+"""Something real to look at: networks, photographs, drawn scenes, digits, and fields that solve equations, all offline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ _HOME = {
     "NetworkSpecimen": "_networks",
     "Scenes": "_scenes",
     "Stories": "_stories",
+    "burgers": "_evolution",
+    "darcy_flow": "_elliptic",
     "digits": "_digits",
+    "helmholtz": "_helmholtz",
+    "navier_stokes": "_navier_stokes",
     "load_model": "_networks",
     "model_names": "_networks",
     "photo": "_photos",
@@ -24,6 +28,10 @@ _HOME = {
 
 if TYPE_CHECKING:
     from nissl.specimens._digits import Digits, digits
+    from nissl.specimens._elliptic import darcy_flow
+    from nissl.specimens._evolution import burgers
+    from nissl.specimens._helmholtz import helmholtz
+    from nissl.specimens._navier_stokes import navier_stokes
     from nissl.specimens._networks import ImageSpec, NetworkSpecimen, load_model, model_names
     from nissl.specimens._photos import photo, photos
     from nissl.specimens._scene_classifier import scene_input, train_scene_classifier
@@ -36,9 +44,13 @@ __all__ = [
     "NetworkSpecimen",
     "Scenes",
     "Stories",
+    "burgers",
+    "darcy_flow",
     "digits",
+    "helmholtz",
     "load_model",
     "model_names",
+    "navier_stokes",
     "photo",
     "photos",
     "scene_input",
