@@ -3,6 +3,7 @@
 from nissl.evaluation.agreement import Agreement, agreement, occlusion_agreement, spearman
 from nissl.evaluation.continual import average_accuracy, backward_transfer, forgetting, forward_transfer
 from nissl.evaluation.controls import shifted, shuffled
+from nissl.evaluation.duality import duality_report
 from nissl.evaluation.localisation import box_iou, energy_inside, localise, pointing_game, threshold_boxes
 from nissl.evaluation.perturbation import Curve, deletion, insertion
 from nissl.evaluation.randomisation import randomised, weight_randomisation
@@ -19,6 +20,7 @@ __all__ = [
     "bootstrap",
     "box_iou",
     "deletion",
+    "duality_report",
     "energy_inside",
     "forgetting",
     "forward_transfer",

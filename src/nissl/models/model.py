@@ -179,9 +179,8 @@ class Model:
         ModelError
             The network has no head that generates.
         """
-        self._check_generates()
         ready = self.prepare(prompts)
-        out = self._continued(ready, max_new_tokens, **options)
+        out = self.continued(ready, max_new_tokens, **options)
         if self.tokenizer is None:
             return out
         texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
@@ -191,9 +190,8 @@ class Model:
         """Prompts with their greedy continuation as token ids, without padding, up to and with the end-of-text
         token.
         """
-        self._check_generates()
         ready = self.prepare(prompts)
-        out = self._continued(ready, max_new_tokens)
+        out = self.continued(ready, max_new_tokens)
         width = ready.main.shape[1]
         ends = getattr(self.module.generation_config, "eos_token_id", None)
         ends = {ends} if isinstance(ends, int) else set(ends or [])
@@ -208,7 +206,11 @@ class Model:
         if not getattr(self.module, "can_generate", lambda: False)():
             raise ModelError(f"{self.name!r} cannot generate: it has no language-model head")
 
-    def _continued(self, ready: Inputs, max_new_tokens: int, **options: Any) -> Tensor:
+    def continued(self, ready: Inputs, max_new_tokens: int, **options: Any) -> Tensor:
+        """Token ids `(sample, position)` as the module's own `generate` gives them: for models that only decode with the
+        prompt before them, padded on the left.
+        """
+        self._check_generates()
         ids, mask = _pad_left(ready)
         with torch.no_grad():
             return self.module.generate(  # type: ignore[operator]
