@@ -1,0 +1,54 @@
+"""Inputs and labels as tensors that a network can take, or an error before work starts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nissl.errors import InputError
+
+
+def inputs(X: Any, shape: tuple[int, ...], like: Tensor) -> Float[Tensor, "sample ..."]:
+    """Samples of the network's shape, type and device; a sample may come flat, or as the picture that it is."""
+    x = X if isinstance(X, Tensor) else torch.as_tensor(np.asarray(X))
+    if x.dtype == torch.bool or x.is_complex():
+        raise InputError(f"X is of type {x.dtype}; give numbers")
+    if x.ndim < 2 or not len(x) or math.prod(x.shape[1:]) != math.prod(shape):
+        raise InputError(
+            f"X has shape {tuple(x.shape)}; allowed: (sample, {', '.join(map(str, shape))}), with at least one sample"
+        )
+    x = x.to(like.device, like.dtype).reshape(-1, *shape)
+    bad = ~torch.isfinite(x).flatten(1).all(1)
+    if bad.any():
+        raise InputError(
+            f"X has NaN or infinite values in {int(bad.sum())} samples, first in sample {int(bad.nonzero()[0])}"
+        )
+    return x
+
+
+def labels(y: Any, n: int, n_classes: int, device: torch.device, *, every: bool = False) -> Int[Tensor, "sample"]:
+    """Whole numbers from 0 to the number of classes; with `every`, each class must have a sample."""
+    given = y if isinstance(y, Tensor) else torch.as_tensor(np.asarray(y))
+    if given.ndim != 1 or len(given) != n:
+        raise InputError(f"y has shape {tuple(given.shape)}; allowed: ({n},), one whole number for each sample of X")
+    whole = given.to(torch.int64)
+    if given.dtype == torch.bool or (given.is_floating_point() and not torch.equal(whole.to(given.dtype), given)):
+        raise InputError(f"y is of type {given.dtype}; give the number of each sample's class, from 0")
+    outside = (whole < 0) | (whole >= n_classes)
+    if outside.any():
+        raise InputError(
+            f"y has label {int(whole[outside][0])}; allowed: 0 to {n_classes - 1}, as the network has {n_classes} outputs"
+        )
+    if every:
+        missing = sorted(set(range(n_classes)) - set(whole.tolist()))
+        if missing:
+            raise InputError(
+                f"no sample of class {', '.join(map(str, missing))}: its template would be learned from other classes only; give "
+                f"samples of all {n_classes} classes, or a network with fewer outputs"
+            )
+    return whole.to(device)
