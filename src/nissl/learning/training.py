@@ -22,6 +22,7 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
+SCHEDULES = ("constant", "cosine", "one-cycle")
 Batches = Callable[[torch.Generator], Sequence[Tensor] | Tensor] | Iterable[Sequence[Tensor] | Tensor]
 
 
@@ -58,9 +59,11 @@ def train(
     lr
         Learning rate at its highest.
     optimiser
-        `adam`, `adamax`, `adamw` or `sgd`, or what makes one of the parameters: `f(parameters, lr=...)`.
+        `adam`, `adamax`, `adamw` or `sgd`, or what makes one of the parameters: `f(parameters, lr=...)`. Parameter groups that it gives rates of
+        their own keep their ratio to `lr`.
     schedule
-        `constant`, or `cosine`, which falls towards zero.
+        `constant`; `cosine`, which falls towards zero; or `one-cycle`, which rises from half the rate over the first fifth of
+        the steps and falls to a two-hundredth, both as half a cosine, while Adam's first beta goes from 0.95 to 0.85 and back.
     warmup
         Steps over which the rate rises from zero.
     clip
@@ -113,8 +116,8 @@ def train(
         raise InputError(
             f"batches is {type(batches).__name__}; give a function of a generator, or an iterable of batches"
         )
-    if schedule not in ("constant", "cosine"):
-        raise unknown("schedule", schedule, ("constant", "cosine"))
+    if schedule not in SCHEDULES:
+        raise unknown("schedule", schedule, SCHEDULES)
     if isinstance(optimiser, str) and optimiser not in OPTIMISERS:
         raise unknown("optimiser", optimiser, OPTIMISERS)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -122,6 +125,7 @@ def train(
         raise InputError(f"{type(model).__name__} has no weights that can be trained")
     make = OPTIMISERS[optimiser] if isinstance(optimiser, str) else optimiser
     descent = make(trained, lr=lr)
+    shares = [group["lr"] / lr for group in descent.param_groups]
     generator = torch.Generator().manual_seed(seed)
     rates = [lr * _factor(step, steps, warmup, schedule) for step in range(steps)]
     settings = {
@@ -144,8 +148,10 @@ def train(
     model.train()
     with tqdm(total=steps, initial=len(losses), unit="step", disable=None if progress else True) as bar:
         for step in range(len(losses), steps):
-            for group in descent.param_groups:
-                group["lr"] = rates[step]
+            for group, share in zip(descent.param_groups, shares, strict=True):
+                group["lr"] = share * rates[step]
+                if schedule == "one-cycle" and "betas" in group:
+                    group["betas"] = (_one_cycle(step, steps, 0.95, 0.85, 0.95), group["betas"][1])
             batch = next(drawn)
             value = loss(model, *(batch if isinstance(batch, tuple | list) else (batch,)))
             _check_loss(value)
@@ -190,7 +196,16 @@ def _factor(step: int, steps: int, warmup: int, schedule: str) -> float:
         return (step + 1) / warmup
     if schedule == "constant":
         return 1.0
+    if schedule == "one-cycle":
+        return _one_cycle(step, steps, 0.5, 1.0, 1 / 200)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _one_cycle(step: int, steps: int, first: float, middle: float, last: float) -> float:
+    """Half a cosine over a fifth of the steps and another over the rest, as in torch's OneCycleLR with pct_start=0.2."""
+    turn = 0.2 * steps - 1
+    start, end, done = (first, middle, step / turn) if step < turn else (middle, last, (step - turn) / max(1, steps - 1 - turn))
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _draw(batches: Batches, generator: torch.Generator, skip: int) -> Iterator[Any]:
