@@ -23,11 +23,12 @@ $(VENV)/.core: $(BIN)/python $(PINS)
 	@$(PIP) -e .
 	@touch $@
 
-# Of cect and wormneuroatlas only the data files are read; what they depend on stays out (an old numpy among it).
+# Of cect and wormneuroatlas only the data files are read; what they depend on stays out (an old numpy among it). neuraloperator is
+# a peer in tests; most of what it asks for (wandb among it) is for its own training scripts.
 $(VENV)/.dev: $(VENV)/.core
 	@echo "Installing what tests, checks and docs need ..."
 	@$(PIP) -e '.[dev,papers,brains]'
-	@$(PIP) --no-deps `grep -E '^(cect|wormneuroatlas)==' constraints.txt`
+	@$(PIP) --no-deps `grep -E '^(cect|neuraloperator|wormneuroatlas)==' constraints.txt`
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

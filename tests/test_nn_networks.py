@@ -24,6 +24,50 @@ PATTERNS = (torch.rand(3, 40, generator=G) < 0.3).float()
 
 # One small network of each kind, and an input to it.
 EXAMPLES: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
+    "DifferentialConv": lambda: (nissl.nn.operators.DifferentialConv(4, 2), CURRENT.transpose(1, 2)),
+    "FourierFeatures": lambda: (nissl.nn.operators.FourierFeatures(4, 3, random=1.0), CURRENT),
+    "FourierNeuralOperator": lambda: (
+        nissl.nn.operators.FourierNeuralOperator(4, 2, 6, 3, 2, n_dims=1, padding=0.25),
+        CURRENT.transpose(1, 2),
+    ),
+    "InputOutputInterpolation": lambda: (
+        nissl.nn.operators.InputOutputInterpolation(nn.Conv1d(4, 2, 3, padding=1, padding_mode="circular"), 8),
+        CURRENT.transpose(1, 2),
+    ),
+    "IntegralTransform": lambda: (
+        nissl.nn.operators.IntegralTransform(4, 2, 1, "ball", radius=0.4),
+        {"u": CURRENT, "source": torch.linspace(0, 1, 12)[:, None]},
+    ),
+    "LocalIntegralConv": lambda: (nissl.nn.operators.LocalIntegralConv(4, 2, 0.2, 3), CURRENT.transpose(1, 2)),
+    "NeuralOperator": lambda: (
+        nissl.nn.operators.to_neural_operator(nn.Sequential(nn.Conv1d(4, 2, 3, padding=1), nn.MaxPool1d(2)), [6])[0],
+        CURRENT.transpose(1, 2),
+    ),
+    "PatchIntegral": lambda: (nissl.nn.operators.PatchIntegral(4, 2, 3, n_dims=1), CURRENT.transpose(1, 2)),
+    "Pointwise": lambda: (nissl.nn.operators.Pointwise(4, 2), CURRENT.transpose(1, 2)),
+    "QuadratureAttention": lambda: (
+        nissl.nn.operators.QuadratureAttention(4, 2),
+        {"x": CURRENT, "weights": CURRENT[0, :, 0] + 0.1},
+    ),
+    "QuadratureNorm": lambda: (nissl.nn.operators.QuadratureNorm(4, 2), CURRENT.transpose(1, 2)),
+    "SpectralConv": lambda: (nissl.nn.operators.SpectralConv(4, 2, 3), CURRENT.transpose(1, 2)),
+    "MgNO": lambda: (
+        nissl.nn.operators.MgNO(4, 2, 3, 2, smoothing_steps=(1, 1)),
+        CURRENT.transpose(1, 2)[..., None].expand(-1, -1, -1, 12),
+    ),
+    "MultigridLayer": lambda: (
+        nissl.nn.operators.MultigridLayer(4, 3, smoothing_steps=(1, 1)),
+        CURRENT.transpose(1, 2)[..., None].expand(-1, -1, -1, 12),
+    ),
+    "MultigridOperator": lambda: (
+        nissl.nn.operators.MultigridOperator(4, 3, (1, 1)),
+        CURRENT.transpose(1, 2)[..., None].expand(-1, -1, -1, 12),
+    ),
+    "QuadraticConv2d": lambda: (
+        nissl.nn.QuadraticConv2d(4, 2, 3, padding=1),
+        CURRENT.transpose(1, 2)[..., None].expand(-1, -1, -1, 5),
+    ),
+    "QuadraticLinear": lambda: (nissl.nn.QuadraticLinear(4, 3), CURRENT),
     "AstroSNN": lambda: (nissl.nn.AstroSNN(11, 8, 2, 2), IDS),
     "AstrocyteMemory": lambda: (nissl.nn.AstrocyteMemory(4, 2), CURRENT - 0.5),
     "AstrocyteModulatedUnit": lambda: (nissl.nn.AstrocyteModulatedUnit(4, 2), CURRENT - 0.5),
@@ -51,8 +95,10 @@ EXAMPLES: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
 }
 
 
-# Parts without hidden variables of their own.
-PARTS = {"HalfTurn", "WormSteering"}
+# What they compute is what they give: no hidden variables of their own.
+PARTS = {
+    "HalfTurn", "QuadraticConv2d", "QuadraticLinear", "WormSteering", *(n for n, e in networks().items() if e.room == "nissl.nn.operators"),
+}  # fmt: skip
 
 
 def example(name: str) -> tuple[nn.Module, Any]:

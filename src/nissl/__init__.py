@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "activity", "attribution", "comparison", "errors", "evaluation", "interventions", "learning", "models", "nn", "papers", "populations", "recordings",
+    "activity", "attribution", "comparison", "diagrams", "errors", "evaluation", "interventions", "learning", "models", "nn", "papers", "populations", "recordings",
     "report", "specimens", "statistics",
 )  # fmt: skip
 _NAMES = {
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         activity,
         attribution,
         comparison,
+        diagrams,
         errors,
         evaluation,
         interventions,
@@ -59,6 +60,7 @@ __all__ = [
     "activity",
     "attribution",
     "comparison",
+    "diagrams",
     "errors",
     "evaluation",
     "explain",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nissl import __version__
-from nissl.cli import layers, networks, papers, photographs, recordings
+from nissl.cli import diagrams, layers, networks, papers, photographs, recordings
 from nissl.cli._common import Commands
 from nissl.errors import NisslError
 
@@ -45,7 +45,7 @@ def _root(
     """Options that come before the command."""
 
 
-for part in (photographs, networks, papers):
+for part in (photographs, networks, diagrams, papers):
     app.add_typer(part.app)
 app.add_typer(recordings.app, name="recording")
 app.add_typer(layers.app, name="nn")

@@ -1,4 +1,4 @@
-"""Commands on networks built from brain-like neurons: `nn list`, `nn show`, `nn swim`."""
+"""Commands on layers and networks that are built here: `nn list`, `nn show`, `nn swim`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nissl.errors import InputError
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    help="Networks built from brain-like neurons: what there is, their equations, examples.",
+    help="Layers and networks that are here: what there is, their equations, examples.",
 )
 SHOWN = ("Notes", "Parameters", "Attributes", "Examples", "References")
 
@@ -56,9 +56,9 @@ def show(
         entry = network(name)
     if as_json:
         sections = {title.lower(): text for title, text in entry.sections.items() if title}
-        print_json({"name": entry.name, "about": entry.sections[""], **sections})
+        print_json({"name": entry.name, "room": entry.room, "about": entry.sections[""], **sections})
         return
-    typer.echo(f"nissl.nn.{entry.name}\n\n{entry.sections['']}")
+    typer.echo(f"{entry.room}.{entry.name}\n\n{entry.sections['']}")
     titles = [t for t in SHOWN if t in entry.sections]
     for title in titles:
         heading = "Equations and state" if title == "Notes" else title

@@ -3,7 +3,9 @@
 from nissl.evaluation.agreement import Agreement, agreement, occlusion_agreement, spearman
 from nissl.evaluation.continual import average_accuracy, backward_transfer, forgetting, forward_transfer
 from nissl.evaluation.controls import shifted, shuffled
+from nissl.evaluation.discretisation import Agnostic, discretisation_error, is_discretisation_agnostic
 from nissl.evaluation.duality import duality_report
+from nissl.evaluation.expressivity import functional_dimension, spline_pieces
 from nissl.evaluation.localisation import box_iou, energy_inside, localise, pointing_game, threshold_boxes
 from nissl.evaluation.perturbation import Curve, deletion, insertion
 from nissl.evaluation.randomisation import randomised, weight_randomisation
@@ -11,6 +13,7 @@ from nissl.evaluation.sparsity import sparsity
 from nissl.statistics import Measured, bootstrap, gini, measure
 
 __all__ = [
+    "Agnostic",
     "Agreement",
     "Curve",
     "Measured",
@@ -20,12 +23,15 @@ __all__ = [
     "bootstrap",
     "box_iou",
     "deletion",
+    "discretisation_error",
     "duality_report",
     "energy_inside",
     "forgetting",
     "forward_transfer",
+    "functional_dimension",
     "gini",
     "insertion",
+    "is_discretisation_agnostic",
     "localise",
     "measure",
     "occlusion_agreement",
@@ -35,6 +41,7 @@ __all__ = [
     "shuffled",
     "sparsity",
     "spearman",
+    "spline_pieces",
     "threshold_boxes",
     "weight_randomisation",
 ]

@@ -1,5 +1,6 @@
 """Could it be built to be understood? Layers and networks whose neurons behave like neurons, as ordinary torch modules."""
 
+from nissl.nn import operators
 from nissl.nn._cell import Cell, State, unroll
 from nissl.nn._trace import leaky_trace
 from nissl.nn._worm_steering import WormSteering
@@ -14,6 +15,17 @@ from nissl.nn.dendrites import (
     union_size,
 )
 from nissl.nn.leaky_memory import LeakyMemoryNeuron
+from nissl.nn.quadratic import (
+    QuadraticConv2d,
+    QuadraticLinear,
+    ReLinearShrink,
+    energy_filters,
+    largest_preactivation,
+    quadratic_form,
+    quadratic_resnet,
+    quadraticize,
+    relinear_parameter_groups,
+)
 from nissl.nn.spiking import (
     LIF,
     AstrocyteMemory,
@@ -47,6 +59,9 @@ __all__ = [
     "DendriticNeuron",
     "HalfTurn",
     "LeakyMemoryNeuron",
+    "QuadraticConv2d",
+    "QuadraticLinear",
+    "ReLinearShrink",
     "SequenceMemory",
     "SpikingClassifier",
     "SpikingNetwork",
@@ -55,12 +70,19 @@ __all__ = [
     "WormSteering",
     "WormSwimmer",
     "certainty",
+    "energy_filters",
     "fading_memory",
     "firing_rates",
+    "largest_preactivation",
     "leaky_trace",
     "match_probability",
     "miss_probability",
+    "operators",
     "optimal_threshold",
+    "quadratic_form",
+    "quadratic_resnet",
+    "quadraticize",
+    "relinear_parameter_groups",
     "spike_rates",
     "surrogate_gradient",
     "synchronisation",

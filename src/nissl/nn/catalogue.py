@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ class Entry:
     Attributes
     ----------
     name
-        As it is imported from `nissl.nn`.
+        As it is imported from `room`.
+    room
+        `nissl.nn`, or `nissl.nn.operators`.
     summary
         One line.
     sections
@@ -29,6 +32,7 @@ class Entry:
     """
 
     name: str
+    room: str
     summary: str
     sections: dict[str, str]
 
@@ -41,12 +45,14 @@ def networks() -> dict[str, Entry]:
     >>> networks()["LIF"].summary.startswith("Leaky integrate-and-fire")
     True
     """
-    import nissl.nn as room
     from nissl.nn._cell import Cell
 
-    found = {name: getattr(room, name) for name in room.__all__}
-    modules = {n: v for n, v in found.items() if inspect.isclass(v) and issubclass(v, nn.Module) and v is not Cell}
-    return {name: _read(name, module) for name, module in sorted(modules.items())}
+    found = {}
+    for room in ("nissl.nn", "nissl.nn.operators"):
+        content = importlib.import_module(room)
+        values = {name: getattr(content, name) for name in content.__all__}
+        found |= {n: (v, room) for n, v in values.items() if inspect.isclass(v) and issubclass(v, nn.Module)}
+    return {name: _read(name, *entry) for name, entry in sorted(found.items()) if entry[0] is not Cell}
 
 
 def network(name: str) -> Entry:
@@ -64,10 +70,10 @@ def network(name: str) -> Entry:
     return known[own]
 
 
-def _read(name: str, module: type[nn.Module]) -> Entry:
+def _read(name: str, module: type[nn.Module], room: str) -> Entry:
     text = inspect.getdoc(module) or ""
     titles = list(_HEADING.finditer(text))
     ends = [*(t.start() for t in titles), len(text)]
     sections = {"": text[: ends[0]].strip()}
     sections |= {t["title"]: text[t.end() : end].strip("\n").rstrip() for t, end in zip(titles, ends[1:], strict=True)}
-    return Entry(name, sections[""].split("\n\n")[0].replace("\n", " "), sections)
+    return Entry(name, room, sections[""].split("\n\n")[0].replace("\n", " "), sections)

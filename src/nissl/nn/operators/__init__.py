@@ -11,13 +11,19 @@ from nissl.nn.operators.integral import IntegralTransform
 from nissl.nn.operators.local import LocalIntegralConv
 from nissl.nn.operators.losses import relative_h1_loss, relative_l2_loss
 from nissl.nn.operators.mixed import MixedResolution
-from nissl.nn.operators.multigrid import BiasField, MgNO, MultigridLayer, MultigridOperator, greens_function
+from nissl.nn.operators.multigrid import (
+    MgNO,
+    MultigridLayer,
+    MultigridOperator,
+    greens_function,
+    poisson_multigrid,
+    refined,
+)
 from nissl.nn.operators.norm import QuadratureNorm, quadrature_mean
 from nissl.nn.operators.patches import PatchIntegral
 from nissl.nn.operators.resampling import InputOutputInterpolation, resample
 
 __all__ = [
-    "BiasField",
     "DifferentialConv",
     "Discretisation",
     "FourierFeatures",
@@ -37,7 +43,9 @@ __all__ = [
     "SpectralConv",
     "greens_function",
     "grid_coordinates",
+    "poisson_multigrid",
     "quadrature_mean",
+    "refined",
     "relative_h1_loss",
     "relative_l2_loss",
     "resample",
