@@ -61,6 +61,40 @@ def test_a_run_that_was_cut_off_ends_in_the_same_weights(tmp_path) -> None:
     assert curve["lr"].values[-1] < 0.001
 
 
+def test_groups_with_rates_of_their_own_keep_their_ratio(tmp_path) -> None:
+    def grouped(parameters, lr: float) -> torch.optim.Optimizer:
+        weight, *others = parameters
+        groups = [{"params": [weight], "lr": 0.1 * lr}, {"params": others}]
+        made.append(torch.optim.SGD(groups, lr=lr, momentum=0.9))
+        return made[-1]
+
+    def interrupted(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        seen.append([group["lr"] for group in made[-1].param_groups])
+        if len(seen) == 8:
+            raise KeyboardInterrupt
+        return squared(model, x, y)
+
+    made: list[torch.optim.Optimizer] = []
+    seen: list[list[float]] = []
+    options = {
+        "steps": 10,
+        "lr": 0.05,
+        "schedule": "cosine",
+        "warmup": 2,
+        "every": 5,
+        "progress": False,
+        "optimiser": grouped,
+    }
+    whole, cut = network(), network()
+    curve = train(whole, batch, squared, **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), batch, interrupted, checkpoint=tmp_path / "run.pt", **options)
+    train(cut, batch, interrupted, checkpoint=tmp_path / "run.pt", **options)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), cut.parameters(), strict=True))
+    rates = curve["lr"].values[[*range(8), *range(5, 10)]]
+    assert seen == [pytest.approx([0.1 * rate, rate]) for rate in rates]
+
+
 def test_a_checkpoint_of_another_configuration_names_the_setting(tmp_path) -> None:
     path = tmp_path / "run.pt"
     train(network(), batch, squared, steps=5, lr=0.1, checkpoint=path, progress=False)

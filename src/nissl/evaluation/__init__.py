@@ -5,7 +5,7 @@ from nissl.evaluation.continual import average_accuracy, backward_transfer, forg
 from nissl.evaluation.controls import shifted, shuffled
 from nissl.evaluation.discretisation import Agnostic, discretisation_error, is_discretisation_agnostic
 from nissl.evaluation.duality import duality_report
-from nissl.evaluation.expressivity import functional_dimension, spline_pieces
+from nissl.evaluation.expressivity import FunctionalDimension, functional_dimension, spline_pieces
 from nissl.evaluation.localisation import box_iou, energy_inside, localise, pointing_game, threshold_boxes
 from nissl.evaluation.perturbation import Curve, deletion, insertion
 from nissl.evaluation.randomisation import randomised, weight_randomisation
@@ -16,6 +16,7 @@ __all__ = [
     "Agnostic",
     "Agreement",
     "Curve",
+    "FunctionalDimension",
     "Measured",
     "agreement",
     "average_accuracy",

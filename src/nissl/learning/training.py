@@ -204,7 +204,9 @@ def _factor(step: int, steps: int, warmup: int, schedule: str) -> float:
 def _one_cycle(step: int, steps: int, first: float, middle: float, last: float) -> float:
     """Half a cosine over a fifth of the steps and another over the rest, as in torch's OneCycleLR with pct_start=0.2."""
     turn = 0.2 * steps - 1
-    start, end, done = (first, middle, step / turn) if step < turn else (middle, last, (step - turn) / max(1, steps - 1 - turn))
+    start, end, done = (
+        (first, middle, step / turn) if step < turn else (middle, last, (step - turn) / max(1, steps - 1 - turn))
+    )
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
