@@ -460,3 +460,93 @@ def test_sixty_four_samples_of_a_hundred_inputs_are_compared_at_once() -> None:
     found = [gain_matrix(row, "overlap") for row in draws]
     assert time.perf_counter() - begin < 60  # a loop over pairs would take minutes; benchmarks/ says how long it is
     assert all(np.allclose(np.diag(f), 1) for f in found)
+
+
+# What an independent check found
+
+
+def test_inputs_whose_keys_would_be_read_are_refused(language_model: nissl.Model) -> None:
+    import pandas as pd
+
+    net, x, _ = classifier()
+    view = UtilityView(language_model, length=2)
+    for what in ({"input_ids": torch.ones(2, 3).long(), "attention_mask": torch.ones(2, 3)}, pd.DataFrame({"a": [1]})):
+        with pytest.raises(InputError, match="give a list"):
+            view.decide(what)
+    for empty in ([], x[:0]):
+        with pytest.raises(InputError, match="no inputs"):
+            UtilityView(net).decide(empty)
+
+
+@pytest.mark.parametrize("option", [-1, 1.7, True])
+def test_options_that_are_no_index_are_refused(option: object) -> None:
+    net, x, _ = classifier()
+    with pytest.raises(InputError, match="is no index"):
+        UtilityView(net).utilities(x[:1], [[option]])
+    with pytest.raises(InputError, match="is no index"):
+        UtilityView(Tiny(), length=4).utilities(INPUTS, [[(0, option, 1)]] * 2)
+
+
+def test_a_draw_that_ends_at_once_can_be_reranked(language_model: nissl.Model) -> None:
+    outputs = UtilityView(language_model, length=2).candidates([[1, 2]], 300)[0][0]
+    assert () in outputs
+    assert UtilityView(language_model, length=2).decide([[1, 2]], "rerank", n=300)
+
+
+def test_an_end_is_not_added_twice_and_nothing_follows_it() -> None:
+    view = UtilityView(Tiny(), length=4, end=2)
+    with_end, without = (view.utilities(INPUTS, [[o]] * 2) for o in ((1, 2), (1,)))
+    assert np.allclose(with_end, without)
+    with pytest.raises(InputError, match="goes on after its end"):
+        view.utilities(INPUTS, [[(1, 2, 0)]] * 2)
+
+
+def test_a_table_of_gains_is_fitted_by_what_decide_does() -> None:
+    net, x, logits = classifier()
+    right = logits.argmax(-1).tolist()
+    view = UtilityView(net).fit_beta(x, right, rule="mbr", gain=np.eye(5), n=4)
+    assert view.beta_ == 0.5  # every beta decides the same here, and the smallest is taken
+    assert duality_report(view, x, right, gain=np.eye(5), n=4)["gain"].iloc[0] == 1
+    with pytest.raises(InputError, match="goes with classes"):
+        gain_matrix([0, 7], np.eye(5))
+    with pytest.raises(InputError, match="NaN"):
+        gain_matrix([0, 1], lambda a, b: float("nan"))
+
+
+def test_transforms_of_whole_candidates_are_not_taken_for_tokens() -> None:
+    net, x, _ = classifier()
+    view = UtilityView(net)
+    with pytest.raises(InputError, match="whole candidates"):
+        UtilityLogitsProcessor("sequence_power", 2.0)
+    with pytest.raises(InputError, match="whole candidates"):
+        view.negative_log_likelihood(x, [0] * 60, transform="unnormalised")
+    view.fit_beta(x, [0] * 60, transform="unnormalised", n=2)
+    assert np.isnan(view.likelihood_beta_)
+    sure = UtilityView(nn.Identity()).fit_beta(torch.eye(5), list(range(5)), n=2)
+    assert sure.likelihood_beta_ == np.inf
+
+
+def test_arrays_and_tensors_compare_like_lists() -> None:
+    for make in (np.array, torch.tensor):
+        assert gain_matrix(make([1, 1, 2])).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+        assert gain_matrix(make([[1, 2], [1, 3]]), "overlap").tolist() == [[1, 0.5], [0.5, 1]]
+
+
+def test_half_precision_and_large_betas() -> None:
+    net, x, _ = classifier()
+    view = UtilityView(net.bfloat16())
+    assert view.utilities(x.bfloat16()).dtype == np.float32
+    assert view.decide(x.bfloat16(), "mbr").shape == (60,)
+    assert to_probability(torch.tensor([10.0, 20.0]), "power", 1e38).tolist() == [0, 1]
+
+
+def test_learning_needs_weights_and_a_batch() -> None:
+    net, x, _ = classifier()
+    with pytest.raises(InputError, match="empty"):
+        mle_step(net, x[:0], torch.zeros(0).long(), lr=0.1)
+    for p in net.parameters():
+        p.requires_grad_(False)
+    with pytest.raises(ModelError, match="frozen"):
+        preference_perceptron_step(net, x, torch.zeros(60).long(), lr=0.1)
+    with pytest.raises(InputError, match="at least two"):
+        UtilityView(net).order_agreement(x[:1], [0], [1])

@@ -49,7 +49,9 @@ class _Tracker(TorchDispatchMode):
             self.now -= self.bytes[place]
 
 
-def measured_memory(module: nn.Module, inputs: Sequence[Shaped[Tensor, "..."]]) -> tuple[int, int]:
+def measured_memory(
+    module: nn.Module, inputs: Shaped[Tensor, "..."] | Sequence[Shaped[Tensor, "..."]]
+) -> tuple[int, int]:
     """Bytes that a network holds, as torch runs it.
 
     Returns
@@ -63,6 +65,7 @@ def measured_memory(module: nn.Module, inputs: Sequence[Shaped[Tensor, "..."]]) 
     >>> measured_memory(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), [torch.randn(2, 4)])
     (128, 96)
     """
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     weights = [*module.parameters(), *module.buffers()]
     tracker = _Tracker([*weights, *inputs])
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), tracker:

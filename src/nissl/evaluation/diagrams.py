@@ -24,7 +24,7 @@ from nissl.diagrams.cost import flops
 from nissl.diagrams.program import compile_diagram, run_operation
 from nissl.evaluation._swapping import swapped
 
-Inputs = Sequence[Shaped[Tensor, "..."]]
+Inputs = Shaped[Tensor, "..."] | Sequence[Shaped[Tensor, "..."]]
 EQUAL = {torch.float32: 1e-5, torch.float64: 1e-10}
 LAW = 1e-6  # how far indexing before and after may differ
 
@@ -90,7 +90,7 @@ def diagram_matches(
     module, diagram
         The network, in the mode in which it was drawn, and its diagram.
     inputs
-        What the network takes.
+        What the network takes: a tensor, or several in order.
     *more
         Further inputs, of other free sizes.
     tolerance
@@ -113,13 +113,13 @@ def diagram_matches(
     Abbott 2024, "Neural Circuit Diagrams".
     """
     program = compile_diagram(diagram, module)
-    sets = (inputs, *more)
+    sets = [_listed(x) for x in (inputs, *more)]
     with torch.no_grad():
         results = [(_outputs(module(*x)), _outputs(program(*x))) for x in sets]
         gaps = tuple(largest_gap(a, b) for a, b in results)
         wrong = swapped(diagram)
-        gap = None if wrong is None else _gap_of(wrong, module, inputs, results[0][0])
-        laws = broadcast_laws(diagram, inputs, parameters=module, repeats=repeats, seed=seed)
+        gap = None if wrong is None else _gap_of(wrong, module, sets[0], results[0][0])
+        laws = broadcast_laws(diagram, sets[0], parameters=module, repeats=repeats, seed=seed)
     real = [t for t in results[0][0] if t.is_floating_point()]
     if tolerance is None:
         tolerance = max((EQUAL.get(t.dtype, 1e-2) for t in real), default=0.0)
@@ -150,6 +150,7 @@ def broadcast_laws(
     pandas.DataFrame
         `operation`, `axis`, `role`, `held` (share of random inputs), `gap` (the largest, as a share of the largest number).
     """
+    inputs = _listed(inputs)
     generator = torch.Generator().manual_seed(seed)
     program = compile_diagram(diagram, parameters)
     tried: dict[tuple[str, str, str], list[float]] = {}
@@ -213,7 +214,7 @@ def _like(tensor: Tensor, generator: torch.Generator) -> Tensor:
 def _gap_of(diagram: CircuitDiagram, module: nn.Module, inputs: Inputs, truth: Sequence[Tensor]) -> float:
     """Largest difference; infinite where the diagram does not run at all."""
     try:
-        return largest_gap(truth, _outputs(compile_diagram(diagram, module)(*inputs)))
+        return largest_gap(truth, _outputs(compile_diagram(diagram, module)(*_listed(inputs))))
     except (RuntimeError, ValueError, IndexError):
         return float("inf")
 
@@ -224,7 +225,7 @@ def counted_flops(module: nn.Module, inputs: Inputs) -> int:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            module(*inputs)
+            module(*_listed(inputs))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return int(counter.get_total_flops())
@@ -247,6 +248,10 @@ def largest_gap(one: Sequence[Tensor], other: Sequence[Tensor], *, relative: boo
         scale = a.abs()[a.abs().isfinite()]
         found = max(found, gap / max(1.0, scale.max().item() if scale.numel() else 1.0) if relative else gap)
     return found
+
+
+def _listed(inputs: Inputs) -> list[Tensor]:
+    return [inputs] if isinstance(inputs, Tensor) else list(inputs)
 
 
 def _outputs(result: object) -> list[Tensor]:

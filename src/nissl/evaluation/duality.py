@@ -20,8 +20,8 @@ def duality_report(
     inputs: Any,
     references: Sequence[Any],
     *,
-    gain: Gain = "exact",
-    n: Sequence[int] = (4, 16),
+    gain: Gain | np.ndarray = "exact",
+    n: int | Sequence[int] = (4, 16),
     seed: int = 0,
 ) -> pd.DataFrame:
     """Every decision rule under the network's own softmax (P) and under the transformed probability (Q), on test data.
@@ -59,12 +59,10 @@ def duality_report(
     >>> duality_report(view, x, net(x).argmax(-1).tolist(), n=(4,))["rule"].tolist()
     ['greedy', 'sample', 'mbr-4', 'sample', 'mbr-4', 'sample, options permuted']
     """
-    if len(references) != len(inputs) or not n or min(n) < 1:
-        raise InputError(
-            f"{len(references)} references for {len(inputs)} inputs, n={tuple(n)}; give one each, and some n"
-        )
+    if len(references) != len(inputs) or not draws or min(draws) < 1:
+        raise InputError(f"{len(references)} references for {len(inputs)} inputs, n={n}; give one each, and some n")
     right = [view.reader.show(row) for row in view.reader.encode(references)]
-    most = max(n)
+    most = max(draws)
 
     def worth(outputs: Sequence[Sequence[Any]], weights: np.ndarray | None = None) -> np.ndarray:
         """Mean gain of each input's outputs."""
@@ -80,7 +78,7 @@ def duality_report(
         nats = np.nan if whole else view.negative_log_likelihood(inputs, references, transform=transform, beta=beta)
         outputs, weights = view.candidates(inputs, most, transform=transform, beta=beta, seed=seed)
         rows.append(("sample", name, beta, worth(outputs, weights), nats, distinct(outputs)))
-        for k in n:
+        for k in draws:
             decided = view.decide(inputs, "mbr", n=k, gain=gain, transform=transform, beta=beta, seed=seed)
             rows.append((f"mbr-{k}", name, beta, worth([[o] for o in decided]), nats, np.nan))
     mixed = _permuted_draws(view, inputs, most, seed)

@@ -179,6 +179,7 @@ class Model:
         ModelError
             The network has no head that generates.
         """
+        self._check_generates()
         ready = self.prepare(prompts)
         out = self.continued(ready, max_new_tokens, **options)
         if self.tokenizer is None:
@@ -190,6 +191,7 @@ class Model:
         """Prompts with their greedy continuation as token ids, without padding, up to and with the end-of-text
         token.
         """
+        self._check_generates()
         ready = self.prepare(prompts)
         out = self.continued(ready, max_new_tokens)
         width = ready.main.shape[1]

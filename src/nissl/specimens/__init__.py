@@ -18,6 +18,7 @@ _HOME = {
     "navier_stokes": "_navier_stokes",
     "load_model": "_networks",
     "model_names": "_networks",
+    "poisson": "_elliptic",
     "photo": "_photos",
     "photos": "_photos",
     "scenes": "_scenes",
@@ -28,7 +29,7 @@ _HOME = {
 
 if TYPE_CHECKING:
     from nissl.specimens._digits import Digits, digits
-    from nissl.specimens._elliptic import darcy_flow
+    from nissl.specimens._elliptic import darcy_flow, poisson
     from nissl.specimens._evolution import burgers
     from nissl.specimens._helmholtz import helmholtz
     from nissl.specimens._navier_stokes import navier_stokes
@@ -53,6 +54,7 @@ __all__ = [
     "navier_stokes",
     "photo",
     "photos",
+    "poisson",
     "scene_input",
     "scenes",
     "stories",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,7 +21,14 @@ def several(inputs: Any) -> Any:
     """Inputs as something with a length that can be indexed."""
     if isinstance(inputs, str):
         return [inputs]
-    return inputs if isinstance(inputs, Tensor | np.ndarray | list | tuple) else list(inputs)
+    if isinstance(inputs, Mapping | pd.DataFrame | pd.Series | xr.DataArray | xr.Dataset):
+        raise InputError(
+            f"inputs are a {type(inputs).__name__}; give a list of texts or token ids, or a tensor or array (sample, ...)"
+        )
+    found = inputs if isinstance(inputs, Tensor | np.ndarray | list | tuple) else list(inputs)
+    if not len(found):
+        raise InputError("there are no inputs")
+    return found
 
 
 def score(

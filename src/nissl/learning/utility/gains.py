@@ -18,7 +18,7 @@ Gain = str | Callable[[Any, Any], float]
 
 def gain_matrix(
     outputs: Sequence[Any],
-    gain: Gain = "exact",
+    gain: Gain | Float[np.ndarray, "class class"] = "exact",
     *,
     against: Sequence[Any] | None = None,
 ) -> Float[np.ndarray, "output other"]:
@@ -30,7 +30,8 @@ def gain_matrix(
         Sequences of tokens, or texts.
     gain
         `exact`: 1 where they are equal. `overlap`: F1 of the tokens they share, counted as often as they occur. `chrf`: F2 of the
-        pieces of up to six letters that texts share, mean over lengths, white space left out. Or a function of two outputs.
+        pieces of up to six letters that texts share, mean over lengths, white space left out. Or a function of two outputs; or, where outputs are classes, a table (class,
+        right class).
     against
         The others; the outputs themselves where None.
 
@@ -39,7 +40,7 @@ def gain_matrix(
     UnknownNameError
         No such gain.
     InputError
-        `chrf` of what is no text; no outputs.
+        `chrf` of what is no text; no outputs; a function that gives NaN; a table that does not hold the classes.
 
     References
     ----------
@@ -50,14 +51,31 @@ def gain_matrix(
     >>> gain_matrix([[1, 2, 3], [1, 2, 4]], "overlap").round(2).tolist()
     [[1.0, 0.67], [0.67, 1.0]]
     """
-    others = outputs if against is None else against
+    outputs = _plain(outputs)
+    others = outputs if against is None else _plain(against)
     if not len(outputs) or not len(others):
         raise InputError("there are no outputs to compare")
+    if isinstance(gain, np.ndarray):
+        return _from_table(gain, outputs, others)
     if callable(gain):
-        return np.array([[float(gain(a, b)) for b in others] for a in outputs])
+        return _finite(np.array([[float(gain(a, b)) for b in others] for a in outputs]))
     if gain not in GAINS:
         raise unknown("gain", gain, GAINS)
     return GAINS[gain](outputs, others)
+
+
+def _from_table(table: np.ndarray, outputs: Sequence[int], others: Sequence[int]) -> np.ndarray:
+    rows, columns = np.array(outputs), np.array(others)
+    most = max(int(rows.max()), int(columns.max())) if rows.dtype.kind == columns.dtype.kind == "i" else -1
+    if table.ndim != 2 or most < 0 or most >= min(table.shape):
+        raise InputError(f"a table of gains of shape {table.shape} goes with classes from 0 to {min(table.shape) - 1}")
+    return _finite(table[np.ix_(rows, columns)].astype(float))
+
+
+def _finite(gains: np.ndarray) -> np.ndarray:
+    if not np.isfinite(gains).all():
+        raise InputError("a gain is NaN or infinite")
+    return gains
 
 
 def _exact(outputs: Sequence[Sequence[Hashable]], others: Sequence[Sequence[Hashable]]) -> np.ndarray:
@@ -120,6 +138,14 @@ def _counts(side: list[Counter], number: dict[Hashable, int]) -> csr_array:
     ends = np.cumsum([0, *(len(p) for p in places)])
     flat = np.array([p for row in places for p in row], dtype=np.int64)
     return csr_array((data, flat, ends), shape=(len(side), max(len(number), 1)))
+
+
+def _plain(outputs: Any) -> Any:
+    """Arrays and tensors as lists, which can be compared."""
+    if isinstance(outputs, str):
+        raise InputError(f"outputs are the text {outputs!r:.40}; give a list of outputs")
+    listed = outputs.tolist() if hasattr(outputs, "tolist") else list(outputs)
+    return [o.tolist() if hasattr(o, "tolist") else o for o in listed]
 
 
 def _key(output: Any) -> Hashable:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from nissl.learning.utility.transforms import log_probability
+from nissl.learning.utility.transforms import check_tokenwise, log_probability
 
 
 class UtilityLogitsProcessor(LogitsProcessor):
@@ -46,6 +46,7 @@ class UtilityLogitsProcessor(LogitsProcessor):
     ) -> None:
         from torch import zeros
 
+        check_tokenwise(transform)
         self.log_q = log_q or (lambda logits: log_probability(logits, transform, beta))
         self.log_q(zeros(1, 2))  # whatever is wrong is said now, not at the first token
 

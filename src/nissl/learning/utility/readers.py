@@ -69,7 +69,9 @@ class ClassReader:
 
     def encode(self, outputs: Sequence[Any]) -> Tensor:
         """Class names or indices."""
-        return torch.tensor([[self.model.class_index(o if isinstance(o, str) else int(o))] for o in outputs])
+        return torch.tensor(
+            [[self.model.class_index(o) if isinstance(o, str) else _whole(o)] for o in _several(outputs)]
+        )
 
     def show(self, row: Tensor) -> int:
         """The index of the class."""
@@ -111,9 +113,11 @@ class TokenReader:
 
     def encode(self, outputs: Sequence[Any]) -> Tensor:
         """Token ids, the end added where there is one and room for it."""
-        rows = [[int(t) for t in o] for o in outputs]
+        rows = [_ids(o) for o in _several(outputs)]
         if self.end is not None:
-            rows = [[*r, self.end] if len(r) < self.length else r for r in rows]
+            if late := next((r for r in rows if self.end in r[:-1]), None):
+                raise InputError(f"output {late} goes on after its end, token {self.end}")
+            rows = [[*r, self.end] if len(r) < self.length and r[-1:] != [self.end] else r for r in rows]
         if any(len(r) > self.length or not r for r in rows):
             raise InputError(
                 f"outputs have {min(map(len, rows))} to {max(map(len, rows))} tokens; allowed: 1 to {self.length}"
@@ -176,12 +180,10 @@ class TextReader:
 
     def encode(self, outputs: Sequence[Any]) -> Tensor:
         """Texts or token ids; no end is added, so that a continuation may go on."""
-        if any(isinstance(o, str) for o in outputs) and self.model.tokenizer is None:
+        if any(isinstance(o, str) for o in _several(outputs)) and self.model.tokenizer is None:
             raise InputError(f"{self.model.name!r} has no tokenizer; give token ids")
         rows = [
-            self.model.tokenizer(o, add_special_tokens=False)["input_ids"]
-            if isinstance(o, str)
-            else [int(t) for t in o]
+            self.model.tokenizer(o, add_special_tokens=False)["input_ids"] if isinstance(o, str) else _ids(o)
             for o in outputs
         ]
         if any(not r for r in rows):
@@ -210,6 +212,28 @@ def open_reader(model: Any, length: int | None, end: int | None) -> Reader:
     if getattr(loaded.module, "can_generate", lambda: False)():
         return TextReader(loaded, length or 20)
     return ClassReader(loaded)
+
+
+def _several(outputs: Sequence[Any]) -> Sequence[Any]:
+    if isinstance(outputs, str) or not hasattr(outputs, "__len__"):
+        raise InputError(f"outputs are {outputs!r:.60}; give a list, one output each")
+    if not len(outputs):
+        raise InputError("there are no outputs")
+    return outputs
+
+
+def _ids(output: Any) -> list[int]:
+    if isinstance(output, str) or not hasattr(output, "__len__"):
+        raise InputError(f"output {output!r:.60} is no list of token ids")
+    return [_whole(t) for t in output]
+
+
+def _whole(token: Any) -> int:
+    """A class or token as a number; negative ones would be taken for what follows an end."""
+    value = token.item() if hasattr(token, "item") else token
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f"option {token!r} is no index; allowed: whole numbers from 0")
+    return value
 
 
 def _chooser(log_q: Callable[[Tensor], Tensor] | None, seed: int, device: torch.device) -> Choose:

@@ -13,6 +13,7 @@ from torch import Tensor
 from nissl.errors import InputError, unknown
 
 TRANSFORMS = ("power", "sequence_power", "value", "unnormalised", "rank")
+OVER_CANDIDATES = ("sequence_power", "unnormalised")
 
 
 def log_probability(
@@ -67,9 +68,9 @@ def log_probability(
         better = utilities.shape[-1] - torch.searchsorted(ascending, utilities.contiguous(), right=True)
         scores = (-beta * better.to(utilities.dtype)).where(utilities > -torch.inf, -torch.inf)
     else:
-        scores = (beta - 1 if drawn else beta) * utilities
-        if drawn:
-            scores = scores.where(utilities > -torch.inf, -torch.inf)
+        # Utilities are defined up to a constant; with the largest at zero nothing overflows.
+        scores = (beta - 1 if drawn else beta) * (utilities - utilities.amax(-1, keepdim=True))
+        scores = scores.where(utilities > -torch.inf, -torch.inf)
     return scores.log_softmax(-1)
 
 
@@ -98,6 +99,14 @@ def to_probability(utilities: Any, transform: str = "power", beta: float = 1.0, 
         return log_probability(utilities, transform, beta, drawn=drawn).exp()
     values = torch.as_tensor(np.asarray(utilities, dtype=float))
     return log_probability(values, transform, beta, drawn=drawn).exp().numpy()
+
+
+def check_tokenwise(transform: str) -> None:
+    """An error for transforms that act on whole candidates, which tokens cannot be drawn from."""
+    if transform in OVER_CANDIDATES:
+        raise InputError(
+            f"transform {transform!r} acts on whole candidates; for single tokens: 'power', 'value' or 'rank'"
+        )
 
 
 def _check(utilities: Tensor, transform: str, beta: float, drawn: bool) -> None:

@@ -108,6 +108,10 @@ def _utilities(model: nn.Module, x: Tensor, y: Tensor, lr: float) -> tuple[Tenso
     utilities = main_tensor(model(x))
     if utilities is None or utilities.dim() < 1:
         raise ModelError(f"{type(model).__name__} gives no logits")
+    if not utilities.requires_grad:
+        raise ModelError("nothing can be learned: all weights are frozen, or this runs under no_grad")
+    if not utilities.numel():
+        raise InputError("the batch is empty")
     if not bool(utilities.isfinite().all()):
         raise ModelError("the logits hold NaN or infinity; a smaller lr, or scaled inputs, may help")
     y = torch.as_tensor(y, device=utilities.device)

@@ -17,12 +17,11 @@ from nissl.errors import InputError, unknown
 from nissl.learning.utility._scoring import finite, nats, score, several, token_logits
 from nissl.learning.utility.gains import Gain, gain_matrix
 from nissl.learning.utility.readers import ClassReader, Reader, open_reader
-from nissl.learning.utility.transforms import TRANSFORMS, log_probability
+from nissl.learning.utility.transforms import OVER_CANDIDATES, TRANSFORMS, check_tokenwise, log_probability
 from nissl.statistics import Measured, measure
 
 RULES = ("greedy", "sample", "mbr", "vote", "rerank")
 UTILITIES = ("log_probability", "mean_log_probability", "logit")
-OVER_CANDIDATES = ("sequence_power", "unnormalised")
 BETAS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 
 
@@ -46,7 +45,8 @@ class UtilityView:
     beta_, transform_
         What `fit_beta` chose; `decide` uses it where it is given none.
     likelihood_beta_
-        The beta under which the validation data is likeliest.
+        The beta under which the validation data is likeliest: infinity where a larger one is always likelier; NaN for transforms of
+        whole candidates.
     betas_
         A row for each beta that `fit_beta` tried: gain of the decision, standard error, nats a token, distinct outputs.
 
@@ -111,7 +111,10 @@ class UtilityView:
                     "the outputs of a language model cannot be listed; give candidates, a list for each input"
                 )
             logits = self.reader.token_logits(inputs)[:, 0]
-            return xr.DataArray(finite(logits).cpu().numpy(), dims=("sample", "class"))
+            return xr.DataArray(
+                finite(logits).float().cpu().numpy() if logits.dtype != torch.float64 else finite(logits).cpu().numpy(),
+                dims=("sample", "class"),
+            )
         counts = [len(c) for c in candidates]
         inputs = several(inputs)
         if len(counts) != len(inputs) or not all(counts):
@@ -142,6 +145,11 @@ class UtilityView:
         The control asks the same of another input's pair of outputs, which says how far the outputs are better by themselves.
         """
         inputs = several(inputs)
+        self._same_number(inputs, better, worse)
+        if len(inputs) < 2:
+            raise InputError(
+                "order agreement needs at least two inputs, since its control takes another input's outputs"
+            )
         step = 1 + np.random.default_rng(seed).integers(max(len(inputs) - 1, 1))
         other = np.roll(np.arange(len(inputs)), step).tolist()
         pairs = [(better, worse), ([better[i] for i in other], [worse[i] for i in other])]
@@ -155,31 +163,15 @@ class UtilityView:
         self, inputs: Any, references: Sequence[Any], *, transform: str = "power", beta: float = 1.0
     ) -> float:
         """Nats a token of the references under transformed probabilities, for transforms that act on tokens."""
+        check_tokenwise(transform)
         return nats(self._reference_logits(several(inputs), references), transform, beta)
 
     def candidates(
         self, inputs: Any, n: int, *, transform: str | None = None, beta: float | None = None, seed: int = 0
     ) -> tuple[list[list[Any]], Float[np.ndarray, "sample n"]]:
         """Outputs of each input drawn from transformed probabilities, and how much each counts."""
-        transform, beta = self._chosen(transform, beta)
-        if n < 1:
-            raise InputError(f"n={n}; draw at least one")
-        whole = transform in OVER_CANDIDATES
-        inputs = several(inputs)
-        drawn = self.reader.draw(
-            inputs, n, lambda u: log_probability(u, "power" if whole else transform, 1.0 if whole else beta), seed
-        )
-        shown = [[self.reader.show(t) for t in row] for row in drawn]
-        if not whole:
-            return shown, np.full(drawn.shape[:2], 1 / n)
-        rows = np.repeat(np.arange(len(inputs)), n)
-        utility = "log_probability" if transform == "sequence_power" else "logit"
-        scores = torch.as_tensor(self._score(inputs, rows, drawn.flatten(0, 1), utility)).view(drawn.shape[:2])
-        if transform == "unnormalised":  # the set of candidates, each once
-            seen = np.array([[o in row[:j] for j, o in enumerate(row)] for row in shown])
-            scores = scores.masked_fill(torch.as_tensor(seen), -torch.inf)
-        weights = log_probability(scores, transform, beta, drawn=transform == "sequence_power")
-        return shown, weights.exp().numpy()
+        _, shown, weights = self._drawn(several(inputs), n, *self._chosen(transform, beta), seed)
+        return shown, weights
 
     def decide(
         self,
@@ -225,6 +217,7 @@ class UtilityView:
         transform, beta = self._chosen(transform, beta)
         inputs = several(inputs)
         classes = isinstance(self.reader, ClassReader)
+        _check_draws(n)
         if rule == "greedy":
             picked = [self.reader.show(row[0]) for row in self.reader.draw(inputs, 1, None, seed)]
         elif classes and rule in ("mbr", "vote", "rerank"):
@@ -232,14 +225,9 @@ class UtilityView:
             worth = np.eye(q.shape[1]) if rule != "mbr" else _class_gains(gain, q.shape[1])
             picked = (q @ worth.T).argmax(1).tolist()
         else:
-            outputs, weights = self.candidates(
-                inputs,
-                1 if rule == "sample" and transform not in OVER_CANDIDATES else n,
-                transform=transform,
-                beta=beta,
-                seed=seed,
-            )
-            picked = self._pick(rule, inputs, outputs, weights, "exact" if rule == "vote" else gain, seed)
+            one = rule == "sample" and transform not in OVER_CANDIDATES
+            tokens, outputs, weights = self._drawn(inputs, 1 if one else n, transform, beta, seed)
+            picked = self._pick(rule, inputs, tokens, outputs, weights, "exact" if rule == "vote" else gain, seed)
         return np.array(picked) if classes else picked
 
     def fit_beta(
@@ -247,7 +235,7 @@ class UtilityView:
         inputs: Any,
         references: Sequence[Any],
         *,
-        gain: Gain = "exact",
+        gain: Gain | Float[np.ndarray, "class class"] = "exact",
         rule: str = "sample",
         transform: str = "power",
         betas: Sequence[float] = BETAS,
@@ -278,27 +266,26 @@ class UtilityView:
             raise unknown("rule", rule, ("sample", "mbr", "vote"), hint="the others do not depend on beta")
         if transform not in TRANSFORMS:
             raise unknown("transform", transform, TRANSFORMS)
-        if not len(betas):
+        betas = np.sort(np.atleast_1d(np.asarray(list(betas) if np.iterable(betas) else betas, dtype=float))).tolist()
+        if not betas:
             raise InputError("no betas to try")
+        _check_draws(n)
         inputs = several(inputs)
         right = [self.reader.show(row) for row in self._references(inputs, references)]
         tokenwise = transform not in OVER_CANDIDATES
-        logits = self._reference_logits(several(inputs), references)
+        logits = self._reference_logits(inputs, references)
         found = []
-        for beta in sorted(betas):
-            outputs, weights = self.candidates(inputs, n, transform=transform, beta=beta, seed=seed)
-            if rule == "sample":
-                worth = np.array(
-                    [
-                        gain_matrix(o, gain, against=[r])[:, 0] @ w
-                        for o, r, w in zip(outputs, right, weights, strict=True)
-                    ]
-                )
-            else:
-                picked = self._pick(rule, inputs, outputs, weights, "exact" if rule == "vote" else gain, seed)
-                worth = np.array(
-                    [gain_matrix([p], gain, against=[r])[0, 0] for p, r in zip(picked, right, strict=True)]
-                )
+        for beta in betas:
+            _, outputs, weights = self._drawn(inputs, n, transform, beta, seed)
+            decided, share = outputs, weights
+            if rule != "sample":
+                decided = [
+                    [o] for o in self.decide(inputs, rule, n=n, gain=gain, transform=transform, beta=beta, seed=seed)
+                ]
+                share = np.ones((len(decided), 1))
+            worth = np.array(
+                [gain_matrix(o, gain, against=[r])[:, 0] @ w for o, r, w in zip(decided, right, share, strict=True)]
+            )
             found.append(
                 {
                     "beta": beta,
@@ -310,35 +297,64 @@ class UtilityView:
             )
         self.betas_ = pd.DataFrame(found)
         self.beta_, self.transform_ = float(max(found, key=lambda row: row["gain"])["beta"]), transform
-        if tokenwise:
-            best = minimize_scalar(
-                lambda b: nats(logits, transform, float(np.exp(b))), bounds=(-4, 4), method="bounded"
-            )
-            self.likelihood_beta_ = float(np.exp(best.x))  # type: ignore[attr-defined]
+        self.likelihood_beta_ = _likeliest(logits, transform) if tokenwise else np.nan
         return self
 
     # What is below is shared by these.
 
+    def _drawn(
+        self, inputs: Any, n: int, transform: str, beta: float, seed: int
+    ) -> tuple[Tensor, list[list[Any]], np.ndarray]:
+        """Outputs as rows of tokens and as they are read, and how much each counts."""
+        _check_draws(n)
+        whole = transform in OVER_CANDIDATES
+        draw, sharpness = ("power", 1.0) if whole else (transform, beta)
+        log_probability(torch.zeros(1), transform, beta)  # whatever is wrong is said before anything is drawn
+        tokens = self.reader.draw(inputs, n, lambda u: log_probability(u, draw, sharpness), seed)
+        shown = [[self.reader.show(t) for t in row] for row in tokens]
+        if not whole:
+            return tokens, shown, np.full(tokens.shape[:2], 1 / n)
+        scores = self._scores_of(inputs, tokens, "log_probability" if transform == "sequence_power" else "logit")
+        if transform == "unnormalised":  # the set of candidates, each once
+            seen = np.array([[o in row[:j] for j, o in enumerate(row)] for row in shown])
+            scores = scores.masked_fill(torch.as_tensor(seen), -torch.inf)
+        weights = log_probability(scores, transform, beta, drawn=transform == "sequence_power")
+        return tokens, shown, weights.exp().numpy()
+
+    def _scores_of(self, inputs: Any, tokens: Tensor, utility: str) -> Tensor:
+        rows = np.repeat(np.arange(len(inputs)), tokens.shape[1])
+        return torch.as_tensor(self._score(inputs, rows, tokens.flatten(0, 1), utility)).view(tokens.shape[:2])
+
     def _pick(
-        self, rule: str, inputs: Any, outputs: list[list[Any]], weights: np.ndarray, gain: Any, seed: int
+        self,
+        rule: str,
+        inputs: Any,
+        tokens: Tensor,
+        outputs: list[list[Any]],
+        weights: np.ndarray,
+        gain: Any,
+        seed: int,
     ) -> list[Any]:
         if rule == "sample":
             rng = np.random.default_rng(seed)
             return [row[rng.choice(len(row), p=w / w.sum())] for row, w in zip(outputs, weights, strict=True)]
         if rule == "rerank":
-            best = self.utilities(inputs, outputs).argmax("candidate").values
+            best = self._scores_of(inputs, tokens, "log_probability").argmax(1).tolist()
             return [row[i] for row, i in zip(outputs, best, strict=True)]
         return [row[int((gain_matrix(row, gain) @ w).argmax())] for row, w in zip(outputs, weights, strict=True)]
 
     def _chosen(self, transform: str | None, beta: float | None) -> tuple[str, float]:
         return transform or self.transform_, self.beta_ if beta is None else beta
 
-    def _pair(self, inputs: Any, better: Sequence[Any], worse: Sequence[Any]) -> np.ndarray:
-        inputs = several(inputs)
+    def _same_number(self, inputs: Any, better: Sequence[Any], worse: Sequence[Any]) -> None:
         if not len(better) == len(worse) == len(inputs):
             raise InputError(
                 f"{len(inputs)} inputs, {len(better)} better and {len(worse)} worse outputs; give one pair an input"
             )
+
+    def _pair(self, inputs: Any, better: Sequence[Any], worse: Sequence[Any]) -> np.ndarray:
+        inputs = several(inputs)
+        self._same_number(inputs, better, worse)
         return np.stack(
             [
                 self._score(inputs, np.arange(len(inputs)), self.reader.encode(o), "log_probability")
@@ -360,6 +376,22 @@ class UtilityView:
     def _class_probability(self, inputs: Any, transform: str, beta: float) -> np.ndarray:
         u = torch.as_tensor(self.utilities(inputs).values).double()
         return log_probability(u, "power" if transform in OVER_CANDIDATES else transform, beta).exp().numpy()
+
+
+def _likeliest(logits: tuple[Tensor, Tensor], transform: str) -> float:
+    """The beta of highest likelihood; 0 or infinity where it lies beyond 1/30 or 30."""
+    bound = np.log(50)
+    best = minimize_scalar(
+        lambda b: nats(logits, transform, float(np.exp(b))), bounds=(-bound, bound), method="bounded"
+    ).x  # type: ignore[attr-defined]
+    if abs(best) > 0.9 * bound:
+        return float("inf") if best > 0 else 0.0
+    return float(np.exp(best))
+
+
+def _check_draws(n: Any) -> None:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise InputError(f"n={n}; draw a whole number of outputs, at least one")
 
 
 def _class_gains(gain: Gain | np.ndarray, n: int) -> np.ndarray:
