@@ -591,3 +591,16 @@ def test_the_fourier_operator_is_compiled_and_runs_under_autocast():
     layer, field = SpectralConv(2, 2, 3), torch.randn(1, 2, 8)
     exact = layer(field)
     torch.testing.assert_close(layer.bfloat16()(field.bfloat16()).float(), exact, rtol=0.05, atol=0.05)
+
+
+def test_a_closed_local_integral_counts_its_ends_by_half() -> None:
+    layer = LocalIntegralConv(1, 1, 0.3, 5, boundary="closed", bias=False).double()
+
+    def at(n: int) -> torch.Tensor:
+        x = torch.linspace(0, 1, n, dtype=torch.float64)
+        with torch.no_grad():
+            return layer(torch.sin(3 * x)[None, None])[0, 0]
+
+    truth = at(2049)
+    errors = [float((at(n) - truth[:: 2048 // (n - 1)]).abs().max()) for n in (65, 257)]
+    assert errors[0] / errors[1] > 10  # second order would be 16, first order 4

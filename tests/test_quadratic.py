@@ -532,3 +532,11 @@ def test_settings_that_cannot_be(make, said: str) -> None:
         make()
     with pytest.raises(UnknownNameError, match="nearest: 'relinear'"):
         QuadraticLinear(2, 2, init="relinea")  # type: ignore[arg-type]
+
+
+def test_what_was_frozen_stays_frozen_and_the_weight_can_be_asked_for() -> None:
+    layer = nn.Linear(3, 2)
+    layer.weight.requires_grad_(False)
+    found = {n: p.requires_grad for n, p in quadraticize(nn.Sequential(layer)).named_parameters()}
+    assert {n for n, free in found.items() if free} == {"0.bias_r", "0.bias_g", "0.bias_b"}
+    assert quadraticize(nn.Sequential(nn.Linear(3, 2)))[0].weight.dtype == torch.float32

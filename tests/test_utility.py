@@ -550,3 +550,14 @@ def test_learning_needs_weights_and_a_batch() -> None:
         preference_perceptron_step(net, x, torch.zeros(60).long(), lr=0.1)
     with pytest.raises(InputError, match="at least two"):
         UtilityView(net).order_agreement(x[:1], [0], [1])
+
+
+def test_outputs_that_the_model_cannot_hold_are_refused(language_model: nissl.Model) -> None:
+    view = UtilityView(language_model, length=40)
+    with pytest.raises(InputError, match="32 positions"):
+        view.decide([[1, 2]])
+    with pytest.raises(InputError, match="vocabulary has 11"):
+        UtilityView(language_model, length=2).utilities([[1, 2]], [[[11]]])
+    for what, said in ((transformers.GPT2Config(), "holds no weights"), (3, "no model"), (nn.Linear, "is a class")):
+        with pytest.raises(InputError, match=said):
+            UtilityView(what)

@@ -651,3 +651,17 @@ def test_a_large_diagram_names_a_missing_wire_too():
     del wires["b500.a"]
     with pytest.raises(InterfaceMismatch, match=r"b500\.a"):
         Wiring(boxes, PORTS, wires)
+
+
+def test_a_mean_over_a_batch_that_a_weight_does_not_see_is_refused() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.shift = nn.Linear(3, 2), nn.Parameter(torch.zeros(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x) + self.shift
+
+    with pytest.raises(InputError, match="divide the direction"):
+        w.from_torch(Shifted(), torch.randn(8, 3), reduce="mean")
+    w.from_torch(Shifted(), torch.randn(8, 3))

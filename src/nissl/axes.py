@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -35,8 +38,8 @@ class Axis:
     Raises
     ------
     InputError
-        No name, fewer than one index, points or weights of another size, not finite, points that do not ascend, a period
-        shorter than the points reach.
+        No name, a size that is no whole number from 0, points or weights of another size, not finite, points that do not ascend, a period
+        that is not positive and finite, or shorter than the points reach.
 
     Examples
     --------
@@ -55,15 +58,16 @@ class Axis:
     period: float | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.name or self.size < 0:
-            raise InputError(
-                f"an axis needs a name and a size of at least 0; given name={self.name!r}, size={self.size}"
-            )
+        if not self.name:
+            raise InputError(f"an axis needs a name; given name={self.name!r}, size={self.size}")
+        object.__setattr__(self, "size", whole_number(f"axis {self.name!r} with size", self.size, 0))
+        if self.period is not None:
+            object.__setattr__(self, "period", positive_number(f"axis {self.name!r} with period", self.period))
         for what in ("points", "weights"):
             given = getattr(self, what)
             if given is None:
                 continue
-            values = np.asarray(given, dtype=float)
+            values = np.array(given, dtype=float)  # a copy, that stays as it is when the caller's array changes
             object.__setattr__(self, what, values)
             if values.shape != (self.size,) or not np.isfinite(values).all():
                 raise InputError(
@@ -106,6 +110,7 @@ class Axis:
             raise InputError(f"boundary={boundary!r}; allowed: {', '.join(BOUNDARIES)}")
         if not (math.isfinite(start) and math.isfinite(stop) and stop > start):
             raise InputError(f"axis {name!r} runs from {start} to {stop}; the stop must lie above the start")
+        size = whole_number(f"axis {name!r} with size", size, 0)
         if size < (2 if boundary == "closed" else 1):
             raise InputError(
                 f"axis {name!r} with {size} points; a {boundary} axis needs at least {1 + (boundary == 'closed')}"
@@ -158,10 +163,28 @@ def quadrature_weights(
     >>> quadrature_weights(np.array([0.0, 1.0, 3.0])).tolist()
     [0.5, 1.5, 1.0]
     """
-    if len(points) == 1:
-        return np.array([1.0 if period is None else period])
+    if len(points) < 2:
+        return np.full(len(points), 1.0 if period is None else period)
     steps = np.diff(points)
     if period is None:
         return 0.5 * (np.r_[steps, 0.0] + np.r_[0.0, steps])
     steps = np.r_[steps, points[0] + period - points[-1]]
     return 0.5 * (steps + np.roll(steps, 1))
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """The value as an int, numpy's whole numbers too; InputError where it is none, or below `least`."""
+    try:
+        found = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or found < least:
+        raise InputError(f"{name}={value!r}; allowed: a whole number, at least {least}")
+    return found
+
+
+def positive_number(name: str, value: Any) -> float:
+    """The value as a float, numpy's numbers too; InputError where it is not positive and finite."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise InputError(f"{name}={value!r}; allowed: a positive number")
+    return float(value)

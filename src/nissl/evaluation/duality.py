@@ -11,6 +11,7 @@ import torch
 
 from nissl.errors import InputError
 from nissl.learning.utility import UtilityView, gain_matrix, log_probability
+from nissl.learning.utility._scoring import several
 from nissl.learning.utility.gains import Gain
 from nissl.statistics import bootstrap
 
@@ -59,7 +60,8 @@ def duality_report(
     >>> duality_report(view, x, net(x).argmax(-1).tolist(), n=(4,))["rule"].tolist()
     ['greedy', 'sample', 'mbr-4', 'sample', 'mbr-4', 'sample, options permuted']
     """
-    if len(references) != len(inputs) or not draws or min(draws) < 1:
+    inputs, draws = several(inputs), [int(k) for k in np.atleast_1d(np.asarray(n))]
+    if isinstance(references, str) or len(references) != len(inputs) or not draws or min(draws) < 1:
         raise InputError(f"{len(references)} references for {len(inputs)} inputs, n={n}; give one each, and some n")
     right = [view.reader.show(row) for row in view.reader.encode(references)]
     most = max(draws)

@@ -67,6 +67,8 @@ def load(
     kind = _dtype(dtype)
     if isinstance(x, Model):
         return x
+    if not isinstance(x, str | Path | nn.Module):
+        raise InputError(_no_model(x))
     if isinstance(x, nn.Module):
         module, found = x, {}
         where = None if device == "auto" else _device(device)
@@ -80,6 +82,14 @@ def load(
     model = Model(module, **{**found, **{k: v for k, v in given.items() if v is not None}})
     _check_classes(model)
     return model
+
+
+def _no_model(x: object) -> str:
+    if isinstance(x, type) and issubclass(x, nn.Module):
+        return f"{x.__name__} is a class; give an instance, such as {x.__name__}(...)"
+    if hasattr(x, "model_type"):  # a Hugging Face configuration
+        return f"{type(x).__name__} holds no weights; give a model, such as transformers.AutoModelForCausalLM.from_config(config)"
+    return f"{x!r:.60} is {type(x).__name__}, and no model; give a name, a folder, or a torch.nn.Module"
 
 
 def _open(x: str, dtype: torch.dtype | None) -> tuple[nn.Module, dict[str, Any]]:

@@ -183,11 +183,12 @@ def _agree(seeds: Sequence[int]) -> Outcome:
     ccl = np.mean([_cosines(s, "CCL") for s in seeds], 0)
     bp = np.mean([_cosines(s, "BP") for s in seeds], 0)
     hidden = slice(1, 5)
+    whole, frozen = _accuracy(seeds, "CCL"), _accuracy(seeds, "frozen feedback")
     return Outcome(
         {"layer 6": ccl[-1], "mean of layers 2 to 5": ccl[hidden].mean()},
         {"layer 6, BP": bp[-1], "mean of layers 2 to 5, BP": bp[hidden].mean()},
         bool(ccl[-1] >= 0.3 and ccl[hidden].mean() >= max(0.015, 3 * bp[hidden].mean())),
-        f"with feedback frozen at random the accuracy is {_accuracy(seeds, 'frozen feedback'):.3f}, so the forward network's learning does most of the work",
+        f"with feedback frozen at random the accuracy is {frozen:.3f}, {(frozen - 0.1) / (whole - 0.1):.0%} of what CCL gains over chance",
     )
 
 

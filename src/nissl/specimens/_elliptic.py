@@ -12,7 +12,7 @@ from scipy.linalg import solveh_banded
 from scipy.sparse import coo_array
 from scipy.sparse.linalg import splu
 
-from nissl.axes import Axis
+from nissl.axes import Axis, positive_number, whole_number
 from nissl.cache import cached_arrays
 from nissl.errors import InputError, unknown
 
@@ -37,7 +37,8 @@ def darcy_flow(
     size
         Interior nodes along each side, or along y and x; the spacing is 1 / (size + 1).
     seed
-        The ground at a seed is one function, whatever the grid: a finer grid shows the same one closer.
+        The ground at a seed is one function, whatever the grid: a finer grid shows the same one closer. The first samples stay
+        the same when `n_samples` grows.
     contrast
         The two permeabilities, below and above zero of a Gaussian field.
     tau
@@ -55,7 +56,7 @@ def darcy_flow(
     Raises
     ------
     InputError
-        No samples, nodes or modes; permeabilities that are not positive.
+        No samples, nodes or modes; anything but two positive permeabilities; a seed that is no whole number.
 
     References
     ----------
@@ -69,27 +70,24 @@ def darcy_flow(
     >>> bool((flow.pressure > 0).all())
     True
     """
-    ny, nx = (size, size) if isinstance(size, int) else size
-    if min(n_samples, ny, nx) < 1 or modes < 2:
-        raise InputError(f"n_samples={n_samples}, size={size}, modes={modes}; allowed: at least 1, 1 and 2 modes")
-    if not (min(contrast) > 0 and all(map(math.isfinite, contrast)) and tau > 0):
-        raise InputError(f"contrast={contrast}, tau={tau}; allowed: positive permeabilities, tau > 0")
+    n_samples, modes, seed, (ny, nx) = *_whole(n_samples, modes, 2, seed), _sides(size, 1)
+    if not isinstance(contrast, Sequence | np.ndarray) or len(contrast) != 2:
+        raise InputError(
+            f"contrast={contrast!r}; allowed: two positive permeabilities, below and above zero of the field"
+        )
+    low, high = (positive_number("permeability in contrast", c) for c in contrast)
+    tau = positive_number("tau", tau)
     axes = [Axis.uniform(name, n, boundary="interior") for name, n in (("y", ny), ("x", nx))]
     settings = {
-        "n_samples": n_samples,
-        "size": [ny, nx],
-        "seed": seed,
-        "contrast": list(contrast),
-        "tau": tau,
-        "modes": modes,
-    }
+        "n_samples": n_samples, "size": [ny, nx], "seed": seed, "contrast": [low, high], "tau": tau, "modes": modes
+    }  # fmt: skip
 
     def make() -> dict[str, np.ndarray]:
         noise = np.random.default_rng(seed).standard_normal((n_samples, modes, modes))
-        coefficient = np.where(_cosine_field(noise, axes, tau) >= 0, contrast[1], contrast[0])
+        coefficient = np.where(_cosine_field(noise, axes, tau) >= 0, high, low)
         return {"coefficient": coefficient, "pressure": solve_elliptic(coefficient, np.ones_like(coefficient))}
 
-    made = cached_arrays("darcy", settings, make)
+    made = cached_arrays("darcy", settings, make, names=("coefficient", "pressure"))
     return _dataset(made, axes, {"equation": "-div(a grad p) = 1", "boundary": "dirichlet", **_attributes(settings)})
 
 
@@ -126,11 +124,9 @@ def poisson(
     >>> float(abs(problem.solution.mean(("y", "x"))).max()) < 1e-12
     True
     """
-    ny, nx = (size, size) if isinstance(size, int) else size
     if boundary not in NODES:
         raise unknown("boundary condition", boundary, NODES)
-    if min(n_samples, modes) < 1 or min(ny, nx) < 2:
-        raise InputError(f"n_samples={n_samples}, size={size}, modes={modes}; allowed: at least 1, 2 and 1")
+    n_samples, modes, seed, (ny, nx) = *_whole(n_samples, modes, 1, seed), _sides(size, 2)
     axes = [Axis.uniform(name, n, boundary=NODES[boundary]) for name, n in (("y", ny), ("x", nx))]
     (basis_y, wave), (basis_x, _) = (_eigenfunctions(_points(axis), boundary, modes) for axis in axes)
     squared = wave[:, None] ** 2 + wave**2
@@ -182,7 +178,12 @@ def solve_elliptic(
         raise InputError(f"coefficient {a.shape} and source {f.shape}; allowed: two arrays (sample, y, x) of one shape")
     if not (np.isfinite(a).all() and (a > 0).all() and np.isfinite(f).all()):
         raise InputError("the coefficient must be positive and finite everywhere, and the source finite")
-    faces, volumes = _finite_volumes(a, boundary, lengths)
+    least = {"dirichlet": 1, "periodic": 1, "neumann": 2}[boundary]
+    if min(a.shape[1:]) < least or not len(a) or (boundary == "periodic" and a[0].size < 2):
+        raise InputError(f"coefficient {a.shape}; allowed: a sample, and for {boundary} {least} nodes a side, or more")
+    if len(lengths) != 2:
+        raise InputError(f"lengths={lengths}; allowed: those of the domain along y and along x")
+    faces, volumes = _finite_volumes(a, boundary, [positive_number("length", length) for length in lengths])
     right = f * volumes
     if boundary != "dirichlet":
         surplus = np.abs(right.sum((1, 2))) / np.maximum(np.abs(right).sum((1, 2)), 1e-300)
@@ -232,6 +233,8 @@ def _solve_banded(faces: Faces, right: np.ndarray) -> np.ndarray:
     n, ny, nx = right.shape
     bands = np.zeros((n, nx + 1, ny * nx))
     bands[:, 0] = (over_y[:, 1:] + over_y[:, :-1] + over_x[..., 1:] + over_x[..., :-1]).reshape(n, -1)
+    if ny * nx == 1:  # no band beside the diagonal
+        return right / bands[:, :1]
     beside = np.zeros((n, ny, nx))
     beside[..., :-1] = -over_x[..., 1:-1]
     bands[:, 1] += beside.reshape(n, -1)
@@ -291,6 +294,19 @@ def _eigenfunctions(
     return np.concatenate([np.ones((len(points), 1)), np.cos(turns), np.sin(turns)], 1), np.concatenate(
         [[0.0], wave, wave]
     )
+
+
+def _whole(n_samples: int, modes: int, least: int, seed: int) -> tuple[int, int, int]:
+    return whole_number("n_samples", n_samples, 1), whole_number("modes", modes, least), whole_number("seed", seed, 0)
+
+
+def _sides(size: int | Sequence[int], least: int) -> tuple[int, int]:
+    """Nodes along y and x."""
+    sides = list(size) if isinstance(size, Sequence | np.ndarray) and np.ndim(size) else [size, size]
+    if len(sides) != 2:
+        raise InputError(f"size={size}; allowed: nodes along each side, or along y and x")
+    ny, nx = (whole_number("size", side, least) for side in sides)
+    return ny, nx
 
 
 def _points(axis: Axis) -> np.ndarray:

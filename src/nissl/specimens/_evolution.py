@@ -9,6 +9,7 @@ import xarray as xr
 from jaxtyping import Complex, Float
 from tqdm import tqdm
 
+from nissl.axes import positive_number, whole_number
 from nissl.cache import cached_arrays
 from nissl.errors import InputError
 
@@ -35,9 +36,9 @@ def burgers(
     Parameters
     ----------
     n_samples
-        How many.
+        How many. All samples are drawn at once: at another number, the first ones are others too.
     size
-        Points of the grid. The same seed gives the same functions on every grid.
+        Points of the grid. The same seed and `n_samples` give the same functions on every grid.
     viscosity
         ν, in units of length²/time.
     time
@@ -82,7 +83,16 @@ def burgers(
     >>> bool(abs(data.initial.mean("x") - data.final.mean("x")).max() < 1e-6)  # momentum is kept
     True
     """
-    _check(n_samples, size, viscosity, time, length, amplitude, correlation)
+    n_samples, size, seed = (
+        whole_number(name, value, least)
+        for name, value, least in (("n_samples", n_samples, 1), ("size", size, 2), ("seed", seed, 0))
+    )
+    if size > MOST:
+        raise InputError(f"size={size}; allowed: from 2 to {MOST} points")
+    viscosity, time, length = (
+        positive_number(name, value) for name, value in (("viscosity", viscosity), ("time", time), ("length", length))
+    )
+    amplitude, correlation = positive_number("amplitude", amplitude), positive_number("correlation", correlation)
     settings = {
         "n_samples": n_samples, "size": size, "viscosity": viscosity, "time": time, "length": length,
         "amplitude": amplitude, "correlation": correlation, "seed": seed,
@@ -93,7 +103,7 @@ def burgers(
         initial, final = _solved(modes, size, viscosity, time, length, progress)
         return {"initial": initial, "final": final}
 
-    arrays = cached_arrays("burgers", settings, make)
+    arrays = cached_arrays("burgers", settings, make, names=("initial", "final"))
     return xr.Dataset(
         {name: (("sample", "x"), values) for name, values in arrays.items()},
         {"x": length * np.arange(size) / size},
@@ -162,20 +172,3 @@ def _evolve(
             if not (size[:, last].max(1) <= TAIL * size.max(1)).all():
                 return None
     return u
-
-
-def _check(
-    n_samples: int, size: int, viscosity: float, time: float, length: float, amplitude: float, correlation: float
-) -> None:
-    if n_samples < 1 or not 2 <= size <= MOST:
-        raise InputError(f"n_samples={n_samples}, size={size}; allowed: at least 1 sample, and from 2 to {MOST} points")
-    settings = {
-        "viscosity": viscosity,
-        "time": time,
-        "length": length,
-        "amplitude": amplitude,
-        "correlation": correlation,
-    }
-    for name, value in settings.items():
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"{name}={value!r}; allowed: a positive number")

@@ -11,6 +11,7 @@ from scipy.fft import dctn
 from scipy.linalg import solve
 from tqdm import tqdm
 
+from nissl.axes import positive_number, whole_number
 from nissl.cache import cached_arrays
 from nissl.errors import InputError
 from nissl.specimens._random_fields import cosine_field
@@ -40,7 +41,7 @@ def helmholtz(
         Their ratio is the wave number, 50 in units of the side: about eight waves across. The cost of a sample grows with
         its sixth power.
     seed
-        The same seed draws the same speeds at every size.
+        The same seed draws the same speeds at every size; the first samples stay the same when `n_samples` grows.
     progress
         Show a bar where standard error is a terminal.
 
@@ -71,10 +72,11 @@ def helmholtz(
     >>> waves["wave"].dims, waves.sizes["x"]
     (('sample', 'y', 'x'), 21)
     """
-    if n_samples < 1 or size < 3:
-        raise InputError(f"n_samples={n_samples}, size={size}; allowed: at least 1 sample and 3 points a side")
-    if not (math.isfinite(frequency) and frequency > 0 and math.isfinite(speed) and speed > 1):
-        raise InputError(f"frequency={frequency}, speed={speed}; allowed: a positive frequency, a speed above 1")
+    n_samples, size = whole_number("n_samples", n_samples, 1), whole_number("size", size, 1)
+    seed = whole_number("seed", seed, 0)
+    frequency, speed = positive_number("frequency", frequency), positive_number("speed", speed)
+    if size < 3 or speed <= 1:
+        raise InputError(f"size={size}, speed={speed}; allowed: at least 3 points a side, a speed above 1")
     waves = frequency / (speed - 1) / math.pi  # half waves across, where the medium is slowest
     if waves > size - 1:
         raise InputError(
@@ -99,7 +101,7 @@ def helmholtz(
         return {"speed": np.stack(speeds), "wave": np.stack(solved)}
 
     settings = dict(n_samples=n_samples, size=size, frequency=frequency, speed=speed, seed=seed)
-    made = cached_arrays("helmholtz", settings, make)
+    made = cached_arrays("helmholtz", settings, make, names=("speed", "wave"))
     axis = np.linspace(0, 1, size)
     return xr.Dataset(
         {name: (("sample", "y", "x"), values) for name, values in made.items()},

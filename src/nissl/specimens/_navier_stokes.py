@@ -11,9 +11,14 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 from tqdm import tqdm
 
+from nissl.axes import positive_number, whole_number
 from nissl.cache import cached_arrays
 from nissl.errors import InputError, ModelError
 from nissl.specimens._random_fields import fourier_field
+
+HIGHEST = (
+    20  # wave number drawn for a start: what a resolution of 64 holds in its products, so that finer ones add nothing
+)
 
 
 def navier_stokes(
@@ -53,9 +58,10 @@ def navier_stokes(
         Points along each side on which it is solved, a multiple of `size`: by default the least that is at least 128. Small
         viscosity needs more.
     seed
-        The same seed draws the same flows at every size.
+        The same seed draws the same flows at every size, and at every resolution from 64 on: starts have wave numbers up to 20,
+        and a coarser grid leaves some of them out. The first flows stay the same when `n_samples` grows.
     device
-        Where it is computed; all samples go side by side.
+        Where it is computed, `cpu` or `cuda`; all samples go side by side.
     progress
         Show a bar where standard error is a terminal.
 
@@ -67,7 +73,7 @@ def navier_stokes(
     Raises
     ------
     InputError
-        Settings that cannot be.
+        Settings that cannot be, or a device that is not there.
     ModelError
         The step is too long for the flow's speed; the message says which would do.
 
@@ -86,22 +92,22 @@ def navier_stokes(
     >>> flow["vorticity"].dims, flow.sizes["time"]
     (('sample', 'time', 'y', 'x'), 2)
     """
-    if n_samples < 1 or snapshots < 1 or size < 4:
-        raise InputError(
-            f"n_samples={n_samples}, snapshots={snapshots}, size={size}; allowed: at least 1, 1 and 4 points a side"
-        )
-    for name, value in (("viscosity", viscosity), ("duration", duration), ("step", step)):
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"{name}={value}; allowed: a positive number")
-    finest = resolution or size * math.ceil(128 / size)
+    n_samples, snapshots = whole_number("n_samples", n_samples, 1), whole_number("snapshots", snapshots, 1)
+    size, seed, forced = whole_number("size", size, 4), whole_number("seed", seed, 0), bool(forced)
+    viscosity, duration, step = (
+        positive_number(name, value)
+        for name, value in (("viscosity", viscosity), ("duration", duration), ("step", step))
+    )
+    finest = size * math.ceil(128 / size) if resolution is None else whole_number("resolution", resolution, 4)
     if finest % size:
         raise InputError(
             f"resolution={finest} is no multiple of size={size}, so that its points do not fall on those of the grid"
         )
+    _check_device(device)
 
     def make() -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
-        start = fourier_field(n_samples, finest, rng)
+        start = fourier_field(n_samples, finest, rng, n_modes=HIGHEST)
         keep = finest // size
         steps = math.ceil(duration / snapshots / step - 1e-9)
         flow = _Flow(finest, viscosity, duration / snapshots / steps, forced, device)
@@ -120,7 +126,7 @@ def navier_stokes(
         n_samples=n_samples, size=size, viscosity=viscosity, duration=duration, snapshots=snapshots, forced=forced, step=step,
         resolution=finest, seed=seed,
     )  # fmt: skip
-    made = cached_arrays("navier-stokes", settings, make)
+    made = cached_arrays("navier-stokes", settings, make, version=2, names=("vorticity",))
     axis = np.arange(size) / size
     times = np.linspace(0, duration, snapshots + 1)
     return xr.Dataset(
@@ -128,6 +134,13 @@ def navier_stokes(
         {"time": times, "y": axis, "x": axis},
         {"equation": "Navier-Stokes", "boundary": "periodic", "viscosity": viscosity, "seed": seed},
     )
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device).cpu()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise InputError(f"device={device!r} cannot be used here: {error}; try 'cpu'") from error
 
 
 class _Flow:

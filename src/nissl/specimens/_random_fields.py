@@ -60,7 +60,7 @@ def fourier_field(
     Parameters
     ----------
     n_samples, rng
-        As above.
+        As above. Drawn sample by sample, so that the first samples stay the same when there are more.
     size
         Points along each side; modes that it cannot hold are left out.
     n_modes
@@ -77,8 +77,8 @@ def fourier_field(
     k = np.arange(-n_modes, n_modes + 1)
     sd = scale * (4 * np.pi**2 * (k[:, None] ** 2 + k**2) + shift) ** (-power / 2)
     sd[n_modes, n_modes] = 0.0
-    noise = rng.standard_normal((2, n_samples, len(k), len(k)))
-    modes = sd * (noise[0] + 1j * noise[1]) / np.sqrt(2)
+    noise = rng.standard_normal((n_samples, 2, len(k), len(k)))
+    modes = sd * (noise[:, 0] + 1j * noise[:, 1]) / np.sqrt(2)
     modes = (modes + modes[:, ::-1, ::-1].conj()) / np.sqrt(2)  # a real field
     spectrum = np.zeros((n_samples, size, size), complex)
     held = np.abs(k) < size / 2

@@ -244,6 +244,11 @@ class _Builder:
             return Lens.of(
                 CLOSED, target, None, lambda s, x: ({"value": value}, lambda d: ({}, None)), lambda s, c: s, label=name
             )
+        if self.descent.reduce == "mean":
+            raise InputError(
+                f"weight {name!r} of the module itself hears a sum over the batch and cannot tell how large that is; use "
+                "reduce='sum' and divide the direction by the batch size"
+            )
         return descender(
             lambda p, _: p[name].clone(), {name: value.detach().clone()}, CLOSED, Interface({"value": space}, {"value": space}), descent=self.descent, label=name,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -54,6 +54,11 @@ class Block:
     def after(self) -> Shape:
         """Shape of one sample of a_l."""
         return self.parts[-1].after
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether it may write into what it is given."""
+        return overwrites([*self.head, self.layer])
 
     def __call__(self, x: Tensor) -> Tensor:
         for part in self.parts:
@@ -107,6 +112,11 @@ def split(network: nn.Sequential) -> tuple[list[Part], list[Block]]:
         raise ModelError("there is no layer with weights in this network")
     blocks[-1].tail += waiting
     return entry, blocks
+
+
+def overwrites(parts: Iterable[Part]) -> bool:
+    """Whether one of them works in place, as `nn.ReLU(inplace=True)` does."""
+    return any(getattr(m, "inplace", False) for part in parts for m in part.module.modules())
 
 
 def has_weights(module: nn.Module) -> bool:

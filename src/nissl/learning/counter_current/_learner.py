@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from tqdm import tqdm
 
+from nissl.axes import whole_number
 from nissl.errors import InputError, ModelError, unknown
 from nissl.learning import checkpoint as checkpoints
 from nissl.learning.counter_current import _data
-from nissl.learning.counter_current._blocks import Shape, as_sequential, measure, split
-from nissl.learning.counter_current._modules import centralise, evaluating, fix_norms, sample_dims
+from nissl.learning.counter_current._blocks import Shape, as_sequential, measure, overwrites, split
+from nissl.learning.counter_current._modules import as_numpy, centralise, evaluating, fix_norms, sample_dims
 from nissl.learning.counter_current._run import Run
 from nissl.learning.counter_current._settings import Settings
 from nissl.learning.training import _check_finite
@@ -51,8 +52,10 @@ class Learner(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        seed = whole_number("seed", seed, 0)
         self.network = as_sequential(forward_layers)
         self.entry, self.blocks = split(self.network)
+        self._overwrites = overwrites([*self.entry, self.blocks[0].layer])
         self.input_shape: Shape = measure(self.entry, self.blocks, None if input_shape is None else tuple(input_shape))
         self.autoencoder, self.seed = autoencoder, seed
         last = self.blocks[-1]
@@ -142,7 +145,7 @@ class Learner(nn.Module):
         seed
             Of the order of samples, and of what a rule draws in learning.
         checkpoint
-            A file, written every `every` steps and at the end; a later call with the same settings goes on from it, to the same bits.
+            A file, written every `every` steps and at the end; a later call with the same settings and data goes on from it.
         progress
             Show a bar where standard error is a terminal.
         **settings
@@ -156,21 +159,21 @@ class Learner(nn.Module):
         Raises
         ------
         InputError
-            Samples or labels that cannot be: NaN, another shape, labels outside the network's classes, a class without samples.
+            Samples or labels that cannot be: NaN, another shape, labels outside the network's classes, a class without samples. A
+            checkpoint from other settings or data.
         UnknownNameError
             A setting that does not exist.
         ModelError
             The loss or its gradient is NaN or infinite; weights are as they were before that step.
         """
-        if min(epochs, batch_size, every) < 1 or (batch_size < 2 and self._has_batch_norm()):
-            raise InputError(
-                f"epochs={epochs}, batch_size={batch_size}, every={every}; allowed: from 1, and batches from 2 with batch norm"
-            )
+        epochs, every = whole_number("epochs", epochs, 1), whole_number("every", every, 1)
+        batch_size = whole_number("batch_size", batch_size, 2 if self._has_batch_norm() else 1)
+        seed = whole_number("seed", seed, 0)
         self.configure(**settings)
         x, target = self._pair(X, y, every=True)
-        held_out = None if test is None else self._pair(*test)
+        held_out = None if test is None else self._pair(*_data.held_out(test))
         run = Run(self, len(x), epochs, batch_size, seed)
-        facts = {**run.facts, "data": [list(x.shape), float(x.double().sum()), float(target.double().sum())]}
+        facts = run.facts if checkpoint is None else {**run.facts, "data": _data.fingerprint(x, target)}
         if checkpoint is not None and Path(checkpoint).exists():
             run.restore(checkpoints.load(checkpoint, facts, device=x.device))
         with tqdm(total=run.steps, initial=self._taken, unit="step", disable=None if progress else True) as bar:
@@ -217,13 +220,13 @@ class Learner(nn.Module):
 
     def forward(self, x: Float[Tensor, "sample ..."]) -> Float[Tensor, "sample output"]:
         """The forward network alone: logits, or the reconstruction."""
-        return self.network(x)
+        return self.network(self._own(x))
 
     def predict(self, X: Any) -> xr.DataArray:
         """The class of each sample `(sample,)`, or the reconstruction `(sample, ...)` of an autoencoder."""
         out = self._answer(self._inputs(X))
         if self.autoencoder:
-            return xr.DataArray(out.cpu().numpy(), dims=("sample", *sample_dims(out)), name="reconstruction")
+            return xr.DataArray(as_numpy(out), dims=("sample", *sample_dims(out)), name="reconstruction")
         return xr.DataArray(out.argmax(1).cpu().numpy(), dims="sample", name="class")
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -236,7 +239,7 @@ class Learner(nn.Module):
 
     def _answer(self, x: Tensor) -> Tensor:
         with torch.no_grad(), evaluating(self):
-            return torch.cat([self.network(part) for part in x.split(1024)])
+            return torch.cat([self(part) for part in x.split(1024)])
 
     def extra_repr(self) -> str:
         """What it takes and gives."""
@@ -257,7 +260,12 @@ class Learner(nn.Module):
     def _top_loss(self, out: Tensor, target: Tensor) -> Tensor:
         return self.settings.ends * mse_loss(out, target) if self.autoencoder else cross_entropy(out, target)
 
+    def _own(self, x: Tensor) -> Tensor:
+        """Samples that the network may write into, where it begins in place; they can be the caller's memory."""
+        return x.clone() if self._overwrites else x
+
     def _enter(self, x: Tensor) -> Tensor:
+        x = self._own(x)
         for part in self.entry:
             x = part.module(x)
         return x

@@ -36,6 +36,12 @@ def sample_dims(value: Tensor) -> tuple[str, ...]:
     return known.get(value.ndim, tuple(f"axis_{i}" for i in range(1, value.ndim)))
 
 
+def as_numpy(value: Tensor) -> np.ndarray:
+    """Without graph and device; numpy does not know bfloat16, so that becomes float32."""
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
 def fix_norms(module: nn.Module) -> None:
     """Norms go on normalising, and do not learn."""
     for m in module.modules():

@@ -14,7 +14,7 @@ from nissl.errors import InputError
 from nissl.learning.counter_current import _data
 from nissl.learning.counter_current._learner import Learner
 from nissl.learning.counter_current._mirror import mirrors
-from nissl.learning.counter_current._modules import another, cosine, evaluating, fix_norms, sample_dims
+from nissl.learning.counter_current._modules import another, as_numpy, cosine, evaluating, fix_norms, sample_dims
 
 
 class PairedNetwork(Learner):
@@ -44,7 +44,7 @@ class PairedNetwork(Learner):
         with torch.no_grad(), evaluating(self.network):
             codes = [self._enter(x)]
             for block in self.blocks:
-                codes.append(block(codes[-1]))
+                codes.append(block(codes[-1].clone() if block.overwrites else codes[-1]))
         return codes
 
     def feedback_codes(self, top: Tensor) -> list[Tensor]:
@@ -131,7 +131,7 @@ class PairedNetwork(Learner):
             raise InputError("an autoencoder has no classes; templates(X)[0] has its codes in the shape of the input")
         image = self.templates()[0].values.reshape(self.n_outputs, -1)
         if X is not None:
-            x = self._enter(self._inputs(X)).flatten(1).cpu().numpy()
+            x = as_numpy(self._enter(self._inputs(X)).flatten(1))
             x = x - x.mean(0)
             image = (image @ x.T) @ x / len(x)
         shape = self.input_shape[1:] if len(self.input_shape) == 3 and self.input_shape[0] == 1 else self.input_shape
@@ -172,4 +172,4 @@ class PairedNetwork(Learner):
 
 def _labelled(value: Tensor, rows: str, names: np.ndarray | None = None) -> xr.DataArray:
     coords = {} if names is None else {rows: names}
-    return xr.DataArray(value.detach().cpu().numpy(), dims=(rows, *sample_dims(value)), coords=coords)
+    return xr.DataArray(as_numpy(value), dims=(rows, *sample_dims(value)), coords=coords)

@@ -14,7 +14,7 @@ from nissl.errors import InputError
 from nissl.learning.counter_current._learner import Learner
 from nissl.learning.counter_current._modules import another, no_running_means
 from nissl.learning.counter_current._paired import PairedNetwork
-from nissl.learning.counter_current._settings import Settings
+from nissl.learning.counter_current._settings import Settings, real
 from nissl.learning.hebbian_projection import ErrorFeedback
 
 
@@ -43,7 +43,7 @@ class BackPropagation(Learner):
     """
 
     def _gradients(self, x: Tensor, target: Tensor, scale: float, draw: torch.Generator) -> dict[str, Tensor]:
-        loss = self._top_loss(self.network(x), target)
+        loss = self._top_loss(self(x), target)
         (scale * loss).backward()
         return {str(len(self.blocks)): loss.detach()}
 
@@ -112,6 +112,8 @@ class TargetSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("target_step", "noise"):
+            object.__setattr__(self, name, real(name, getattr(self, name)))
         if not self.target_step > 0 or self.noise < 0:
             raise InputError(
                 f"target_step={self.target_step}, noise={self.noise}; allowed: a positive step, noise from 0"

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from nissl.errors import InputError, ModelError, unknown
+from nissl.learning.counter_current._data import held_out as pair_of
 from nissl.learning.counter_current._learner import Learner
+from nissl.learning.counter_current._settings import Settings
 from nissl.learning.counter_current.baselines import BackPropagation, FeedbackAlignment, TargetPropagation
 from nissl.learning.counter_current.memory import saved_memory
 from nissl.learning.counter_current.network import CounterCurrentNetwork
@@ -80,7 +82,7 @@ def compare_rules(
     X, y
         Samples and their classes.
     rules
-        Names from `RULES`; all where None.
+        Names from `RULES`, each once; all where None.
     test
         X and y that are held out, or the share of samples to hold out.
     lr
@@ -98,14 +100,15 @@ def compare_rules(
     DataFrame
         A row a rule: `accuracy` on held-out samples; `seconds` of training; `weights` that were trained, feedback included; `memory`,
         the most bytes kept for gradients in one step; `lr`. `table.attrs["scores"]` has the accuracy after each epoch by rule, whose
-        measurement is part of the seconds.
+        measurement is part of the seconds. A rule whose loss or gradient becomes infinite, at every rate where there are several,
+        has NaN for its accuracy and memory, and `table.attrs["failed"]` says why by rule; the others go on.
 
     Raises
     ------
     UnknownNameError
         No such rule or setting.
     InputError, ModelError
-        What `CounterCurrentNetwork` and its `fit` refuse.
+        What `CounterCurrentNetwork` and its `fit` refuse; no rules, or one twice; no rates.
 
     Examples
     --------
@@ -116,36 +119,47 @@ def compare_rules(
     ['counter-current', 'back-propagation']
     """
     chosen = list(RULES) if rules is None else list(rules)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise InputError(f"rules={chosen}; allowed: at least one of {', '.join(RULES)}, each once")
     made = {
         name: make_rule(name, layers, input_shape=input_shape, seed=seed) for name in chosen
     }  # wrong names and layers first
     any_rule = next(iter(made.values()))
     x, labels = any_rule._pair(X, y)
     kept, held_out = _hold_out(x, labels, test, any_rule, seed)
-    rates = [float(rate) for rate in ([lr] if isinstance(lr, int | float) else lr)]
+    rates = [Settings(lr=rate).lr for rate in (lr if isinstance(lr, Sequence | np.ndarray) and np.ndim(lr) else [lr])]
+    if not rates:
+        raise InputError("lr is an empty list; give at least one rate")
     common = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "progress": progress, **settings}
-    rows, scores = [], {}
+    rows, scores, failed = [], {}, {}
     for name, rule in made.items():
         own = {**common, **RULES[name][1]}
         if isinstance(rule, CounterCurrentNetwork):
             own.setdefault("local_loss", local_loss)
-        rate = rates[0] if len(rates) == 1 else _best_rate(rule, rates, kept, own, seed)
-        begin = time.perf_counter()
-        rule.fit(*kept, lr=rate, test=held_out, **own)
-        seconds = time.perf_counter() - begin
-        scores[name] = rule.curve_.score.values.tolist()
+        rate, begin = rates[0] if len(rates) == 1 else np.nan, time.perf_counter()
+        accuracy = memory = np.nan
+        try:
+            rate = rates[0] if len(rates) == 1 else _best_rate(rule, rates, kept, own, seed)
+            begin = time.perf_counter()
+            rule.fit(*kept, lr=rate, test=held_out, **own)
+            seconds = time.perf_counter() - begin
+            accuracy, scores[name] = rule.score(*held_out), rule.curve_.score.values.tolist()
+            memory = step_memory(rule, kept[0][:batch_size], kept[1][:batch_size])
+        except ModelError as error:
+            seconds, failed[name] = time.perf_counter() - begin, str(error)
+            scores.setdefault(name, [])
         rows.append(
             {
                 "rule": name,
-                "accuracy": rule.score(*held_out),
+                "accuracy": accuracy,
                 "seconds": seconds,
                 "weights": sum(p.numel() for group in rule.groups().values() for p in group),
-                "memory": step_memory(rule, kept[0][:batch_size], kept[1][:batch_size]),
+                "memory": memory,
                 "lr": rate,
             }
         )
     table = pd.DataFrame(rows)
-    table.attrs["scores"] = scores
+    table.attrs["scores"], table.attrs["failed"] = scores, failed
     return table
 
 
@@ -160,9 +174,9 @@ def _hold_out(
     x: Tensor, labels: Tensor, test: tuple[Any, Any] | float, rule: Learner, seed: int
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """What is trained on, and what is tested on."""
-    if not isinstance(test, int | float):
-        return (x, labels), rule._pair(*test)
-    n = round(test * len(x))
+    if not isinstance(test, int | float | np.number):
+        return (x, labels), rule._pair(*pair_of(test))
+    n = round(float(test) * len(x)) if np.isfinite(test) else 0
     if not 0 < n < len(x):
         raise InputError(f"test={test} of {len(x)} samples; allowed: a share that leaves some for both, or (X, y)")
     order = torch.from_numpy(np.random.default_rng([seed, 3]).permutation(len(x)))
@@ -171,8 +185,6 @@ def _hold_out(
 
 def _best_rate(rule: Learner, rates: list[float], kept: tuple[Tensor, Tensor], own: dict[str, Any], seed: int) -> float:
     """The rate with the best accuracy on a fifth of the training samples; one that ends in NaN has none."""
-    if not rates:
-        raise InputError("lr is an empty list; give at least one rate")
     train, validate = _hold_out(*kept, 0.2, rule, seed)
     found = []
     for rate in rates:
@@ -181,4 +193,6 @@ def _best_rate(rule: Learner, rates: list[float], kept: tuple[Tensor, Tensor], o
             found.append(trial.fit(*train, lr=rate, **own).score(*validate))
         except ModelError:
             found.append(-1.0)
+    if max(found) < 0:
+        raise ModelError(f"no rate of {rates} is small enough: the loss or its gradient became infinite at each")
     return rates[int(np.argmax(found))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from nissl.axes import whole_number
 from nissl.errors import InputError
 from nissl.learning.counter_current._paired import PairedNetwork
 
@@ -45,7 +46,7 @@ def lopsided(network: PairedNetwork, *, seed: int = 0) -> PairedNetwork:
     forward = [block.layer.module for block in network.blocks]
     feedback = list(network.feedback)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(whole_number("seed", seed, 0))
         for module in [*forward, *feedback]:
             for part in module.modules():
                 if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):

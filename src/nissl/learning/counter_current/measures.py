@@ -126,9 +126,7 @@ def update_agreement(network: PairedNetwork, X: Any, y: Any = None) -> xr.DataAr
         network._gradients(x, target, 1.0, torch.Generator().manual_seed(network.seed))
         local = [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in weights]
         learning = [w for w in weights if w.requires_grad]
-        true = dict(
-            zip(learning, torch.autograd.grad(network._top_loss(network.network(x), target), learning), strict=True)
-        )
+        true = dict(zip(learning, torch.autograd.grad(network._top_loss(network(x), target), learning), strict=True))
     cosines = [cosine(g, true[w]) if w in true else np.nan for w, g in zip(weights, local, strict=True)]
     return network.by_layer(cosines, "cosine", first=1)
 

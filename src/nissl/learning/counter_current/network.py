@@ -13,7 +13,7 @@ from torch.nn.functional import mse_loss, normalize
 from nissl.errors import InputError, unknown
 from nissl.learning.counter_current._modules import no_running_means
 from nissl.learning.counter_current._paired import PairedNetwork
-from nissl.learning.counter_current._settings import Settings
+from nissl.learning.counter_current._settings import Settings, real
 from nissl.learning.counter_current.losses import AUTOENCODER_LOSSES, CLASSIFIER_LOSSES, matches
 
 
@@ -189,7 +189,7 @@ class CounterCurrentNetwork(PairedNetwork):
     def _unsure(self, x: Tensor, target: Tensor) -> Tensor:
         """1 for samples whose own class has a probability below 0.9, else 0."""
         with no_running_means(self.network):
-            own = self.network(x).softmax(1).gather(1, target[:, None]).squeeze(1)
+            own = self(x).softmax(1).gather(1, target[:, None]).squeeze(1)
         return (own <= 0.9).to(x.dtype)
 
     def _settled(self, settings: Settings) -> Settings:
@@ -199,6 +199,8 @@ class CounterCurrentNetwork(PairedNetwork):
             s = replace(s, local_loss=known[0])
         if s.local_loss not in (*known, "top"):
             raise unknown("local loss", s.local_loss, [*known, "top"])
+        if s.strength is not None:
+            s = replace(s, strength=real("strength", s.strength))
         if s.strength is not None and not 0 < s.strength < float("inf"):
             raise InputError(f"strength={s.strength}; allowed: a positive number, or None")
         if s.freeze_feedback and s.local_loss == "top":

@@ -144,6 +144,7 @@ class TextReader:
         """Logits of each token given the prompt and the tokens before it."""
         ready = self.model.prepare(inputs)
         tokens = outputs.clamp_min(0).to(ready.main.device)
+        self._check_fits(tokens, 0 if self.encodes else ready.main.shape[1])
         with torch.no_grad(), self.model.evaluating():
             if self.encodes:
                 start = torch.full_like(tokens[:, :1], self.start)
@@ -164,6 +165,7 @@ class TextReader:
         from nissl.learning.utility.processor import UtilityLogitsProcessor
 
         ready = self.model.prepare(inputs)
+        self._check_fits(None, 0 if self.encodes else ready.main.shape[1])
         options: dict[str, Any] = {"do_sample": False}
         if log_q is not None:
             # What a checkpoint recommends for sampling (top_k=50 where it says nothing) would change the probabilities.
@@ -194,6 +196,18 @@ class TextReader:
         """The text, or token ids where there is no tokenizer, without the end."""
         ids = [t for t in row.tolist() if t != NOTHING and t not in self.ends]
         return tuple(ids) if self.model.tokenizer is None else self.model.tokenizer.decode(ids)
+
+    def _check_fits(self, tokens: Tensor | None, prompt: int) -> None:
+        config: Any = self.model.module.config
+        size = getattr(config, "vocab_size", None)
+        if tokens is not None and size is not None and int(tokens.max()) >= size:
+            raise InputError(f"token {int(tokens.max())} does not exist; the vocabulary has {size}, so 0 to {size - 1}")
+        room = getattr(config, "max_position_embeddings", None)
+        length = self.length if tokens is None else tokens.shape[1]
+        if isinstance(room, int) and not self.encodes and prompt + length > room:
+            raise InputError(
+                f"{prompt} tokens of prompt and {length} of output do not fit into the model's {room} positions; give a smaller length"
+            )
 
     def _until_end(self, row: list[int]) -> list[int]:
         stop = next((j + 1 for j, token in enumerate(row) if token in self.ends), len(row))

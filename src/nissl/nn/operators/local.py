@@ -120,6 +120,8 @@ class LocalIntegralConv(nn.Module):
         grid = list(x.shape[2:])
         steps = spacings(grid, self.length, self.boundary)
         ones = (1,) * self.n_dims
+        if self.boundary == "closed" and self.padding_mode == "zeros":
+            x = x * _end_halves(grid, x)  # trapezoid rule: a point at an end stands for half as much
         if not self.disc:
             k = self.weight.shape[2]
             nodes, apart = torch.arange(k) - (k - 1) / 2, 2 * self.radius / (k + 1)
@@ -163,6 +165,16 @@ class LocalIntegralConv(nn.Module):
             f"{self.in_channels}, {self.out_channels}, radius={self.radius:g}, basis={self.basis}, n_dims={self.n_dims}, "
             f"length={self.length}, boundary={self.boundary!r}, padding_mode={self.padding_mode!r}"
         )
+
+
+def _end_halves(grid: Sequence[int], like: Tensor) -> Tensor:
+    """1, and half of it at the ends of each axis."""
+    found = like.new_ones(())
+    for n in grid:
+        along = like.new_ones(n)
+        along[0] = along[-1] = 0.5
+        found = found[..., None] * along
+    return found
 
 
 def each_length(length: float | Sequence[float], n_dims: int) -> tuple[float, ...]:

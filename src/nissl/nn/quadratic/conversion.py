@@ -143,8 +143,10 @@ def _converted(old: Any, compact: bool) -> Quadratic:
                 weight = nn.Parameter(weight.detach().t().contiguous(), requires_grad=weight.requires_grad)
             new = QuadraticLinear(weight.shape[1], weight.shape[0], **options)
     new.take_over(weight, old.bias)
-    for parameter in new.parameters():
-        parameter.requires_grad_(weight.requires_grad)
+    biases = {id(b) for b in (new.bias_r, new.bias_g, new.bias_b) if b is not None} if old.bias is not None else set()
+    for parameter in new.parameters():  # what was frozen stays frozen: the weights, the biases, or both
+        like: Tensor = old.bias if id(parameter) in biases else weight  # type: ignore[assignment]
+        parameter.requires_grad_(like.requires_grad)
     return new.train(old.training)
 
 

@@ -69,6 +69,11 @@ class Quadratic(nn.Module):
         for name in "gb":
             self._at_rest(name)
 
+    @property
+    def weight(self) -> Tensor:
+        """The conventional part's weights, for code that asks a layer for its type or device by them."""
+        return self.weight_r
+
     def _combine(self, affine: Affine, x: Tensor) -> Tensor:
         r, g, b = ((self.weight_r, self.bias_r), (self.weight_g, self.bias_g), (self.weight_b, self.bias_b))
         return combine(affine, x, r, g, b)
