@@ -97,3 +97,18 @@ def test_sizes_it_refuses():
     for n, size in ((0, 32), (2, 1), (2, 100_000)):
         with pytest.raises(InputError, match="allowed"):
             burgers(n, size)
+
+
+@pytest.mark.parametrize(
+    "options", [{"seed": None}, {"seed": -1}, {"viscosity": None}, {"time": "1"}, {"n_samples": 2.5}]
+)
+def test_arguments_of_another_kind_are_named(options):
+    with pytest.raises(InputError, match="allowed"):
+        burgers(**({"n_samples": 2, "size": 32} | options))
+
+
+def test_the_draw_is_that_of_the_seed_and_the_number():
+    """Kept as it was first published: claims rest on these numbers."""
+    real, imaginary = np.random.default_rng(5).standard_normal((2, 3, 65))
+    modes = _states(3, 0.5, 0.2, 5)
+    np.testing.assert_allclose(np.angle(modes[:, 1:4]), np.angle(real + 1j * imaginary)[:, 1:4])

@@ -741,3 +741,87 @@ def test_autoencoders_have_no_classes():
             call()
     with pytest.raises(UnknownNameError):
         network.configure(local_loss="template")
+
+
+# What must not happen to data, and what a comparison survives
+
+
+def test_networks_that_begin_in_place_leave_the_samples_as_they_are():
+    x, y = blobs(dtype=torch.float32)
+    kept = x.clone()
+    network = CounterCurrentNetwork([nn.ELU(inplace=True), *mlp(dtype=torch.float32)])
+    network.fit(x, y, epochs=2, test=(x, y), **QUIET)
+    network.step(x, y)
+    network.predict(x)
+    network.activations(x)
+    network.score(x, y)
+    code_similarity(network, x, y)
+    assert torch.equal(x, kept)
+    auto = CounterCurrentNetwork([nn.ELU(inplace=True), *mlp((8, 5, 8), dtype=torch.float32)], autoencoder=True)
+    auto.fit(x, epochs=2, test=(x,), **QUIET).templates(x)
+    assert torch.equal(x, kept)
+    plain = CounterCurrentNetwork(mlp(dtype=torch.float32))
+    assert plain._own(x) is x  # no copy where none is needed
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x, y: (x[[1, 0, *range(2, 60)]], y[[1, 0, *range(2, 60)]]), lambda x, y: (x, y.flip(0))]
+)
+def test_a_finished_run_does_not_go_on_with_other_data(change, tmp_path):
+    x, y = blobs()
+    CounterCurrentNetwork(mlp()).fit(x, y, epochs=1, checkpoint=tmp_path / "run.pt", **QUIET)
+    CounterCurrentNetwork(mlp()).fit(x, y, epochs=1, checkpoint=tmp_path / "run.pt", **QUIET)
+    with pytest.raises(InputError, match="data was"):
+        CounterCurrentNetwork(mlp()).fit(*change(x, y), epochs=1, checkpoint=tmp_path / "run.pt", **QUIET)
+
+
+def test_a_rule_that_diverges_does_not_take_the_others_with_it(monkeypatch):
+    class Diverging(BackPropagation):
+        def _gradients(self, x, target, scale, draw):
+            return super()._gradients(x, target, float("inf"), draw)
+
+    monkeypatch.setitem(RULES, "feedback alignment", (Diverging, {}))
+    x, y = blobs()
+    options = {"rules": ["feedback alignment", "back-propagation"], "epochs": 2, "batch_size": 20} | QUIET
+    table = compare_rules(mlp(), x, y, lr=np.float32(0.5), **options)
+    assert np.isnan(table.accuracy).tolist() == [True, False]
+    assert table.lr.tolist() == [0.5, 0.5]
+    assert list(table.attrs["failed"]) == ["feedback alignment"]
+    several = compare_rules(mlp(), x, y, lr=[0.1, 0.5], **options)
+    assert "no rate of [0.1, 0.5]" in several.attrs["failed"]["feedback alignment"]
+    assert several.accuracy[1] > 0.3
+    for wrong in (
+        {"rules": []},
+        {"rules": ["back-propagation"] * 2},
+        {"lr": None},
+        {"lr": "fast"},
+        {"test": float("nan")},
+    ):
+        with pytest.raises(InputError):
+            compare_rules(mlp(), x, y, **(options | wrong))
+
+
+def test_bfloat16_is_read_as_float32():
+    x, y = blobs(dtype=torch.bfloat16)
+    network = CounterCurrentNetwork(mlp(dtype=torch.bfloat16)).fit(x, y, epochs=1, **QUIET)
+    assert network.activations(x)[1].dtype == np.float32
+    assert network.templates()[0].dtype == network.template_images(x).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"y": ["a", "b", "c"] * 20}, {"test": blobs()[0]}, {"test": 0.2}, {"lr": None}, {"momentum": "0.9"}, {"strength": "1"},
+        {"batch_size": 7.5}, {"epochs": True}, {"seed": -1}, {"seed": None}, {"warmup": 1.5},
+    ],
+)  # fmt: skip
+def test_arguments_of_another_kind_are_named(wrong):
+    x, y = blobs()
+    with pytest.raises(InputError):
+        CounterCurrentNetwork(mlp()).fit(x, **({"y": y, "epochs": 1} | wrong), **QUIET)
+
+
+@pytest.mark.parametrize("seed", [-1, None, 0.5])
+def test_seeds_of_networks_are_whole_numbers(seed):
+    with pytest.raises(InputError, match="seed="):
+        CounterCurrentNetwork(mlp(), seed=seed)

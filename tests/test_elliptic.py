@@ -155,3 +155,32 @@ def test_poisson_keeps_its_boundary_condition(boundary):
 def test_bad_input_is_named(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+def test_one_node_is_enough_where_the_border_holds_it():
+    flow = darcy_flow(1, 1, contrast=(2.0, 2.0))
+    # One node at the middle: four faces of conductance 2, a cell of size h^2 = 1/4.
+    assert float(flow.pressure[0, 0, 0]) == pytest.approx(0.25 / 8)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: solve_elliptic(np.ones((1, 1, 5)), np.zeros((1, 1, 5)), boundary="neumann"),
+        lambda: solve_elliptic(np.ones((1, 1, 1)), np.zeros((1, 1, 1)), boundary="periodic"),
+        lambda: solve_elliptic(np.ones((0, 4, 4)), np.zeros((0, 4, 4))),
+        lambda: solve_elliptic(np.ones((1, 4, 4)), np.zeros((1, 4, 4)), lengths=(1.0,)),
+        lambda: solve_elliptic(np.ones((1, 4, 4)), np.zeros((1, 4, 4)), lengths=(1.0, 0.0)),
+        lambda: darcy_flow(1, 5, contrast=3.0),
+        lambda: darcy_flow(1, 5, contrast=(3.0,)),
+        lambda: darcy_flow(1, 5, contrast=(3.0, 5.0, 12.0)),
+        lambda: darcy_flow(1, 5, tau=np.inf),
+        lambda: darcy_flow(1, (5, 5, 5)),
+        lambda: darcy_flow(1, 5.5),
+        lambda: darcy_flow(1, 5, modes=1),
+        lambda: poisson(1, 5, seed=None),
+    ],
+)
+def test_more_bad_input_is_named(call):
+    with pytest.raises(InputError, match="allowed"):
+        call()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import nissl
 from nissl.axes import Axis, quadrature_weights
-from nissl.cache import cached_arrays
+from nissl.cache import cache_folder, cached_arrays
 from nissl.errors import InputError, ModelError, NisslError
 from nissl.specimens._helmholtz import _solve
 from nissl.specimens._navier_stokes import _Flow
@@ -239,3 +239,93 @@ def test_settings_that_cannot_be(call, said: str) -> None:
 def test_a_step_that_is_too_long_says_which_would_do() -> None:
     with pytest.raises(ModelError, match="try step="):
         nissl.specimens.navier_stokes(1, 64, step=1.0, duration=4.0, snapshots=1, progress=False)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    s = nissl.specimens
+    plain = s.darcy_flow(2, 15, seed=1)
+    assert s.darcy_flow(np.int64(2), np.int64(15), seed=np.int64(1), tau=np.float32(3)).identical(plain)  # type: ignore[arg-type]
+    s.burgers(1, np.int64(32), viscosity=np.float32(0.05), progress=False)  # type: ignore[arg-type]
+    s.helmholtz(np.int64(1), 9, frequency=np.float32(40), progress=False)  # type: ignore[arg-type]
+    short = {"duration": np.float32(0.1), "snapshots": np.int64(1), "resolution": 32, "progress": False}
+    s.navier_stokes(1, np.int64(16), viscosity=np.float32(1e-3), **short)  # type: ignore[arg-type]
+    assert cached_arrays("n", {"a": np.float32(1), "b": np.arange(2)}, lambda: {"x": np.ones(1)})["x"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s, **k: s.navier_stokes(1, 16, **k),
+        lambda s, **k: s.burgers(1, 32, **k),
+        lambda s, **k: s.helmholtz(1, 9, frequency=40.0, **k),
+        lambda s, **k: s.darcy_flow(1, 9, **k),
+    ],
+)
+def test_a_draw_by_chance_is_not_kept(call) -> None:
+    with pytest.raises(InputError, match="seed=None"):
+        call(nissl.specimens, seed=None)
+    with pytest.raises(InputError, match="seed=None"):
+        cached_arrays("a", {"seed": None}, lambda: {"x": np.ones(1)})
+
+
+def test_a_kept_file_without_an_array_is_made_again(tmp_path: Path) -> None:
+    first = nissl.specimens.darcy_flow(1, 9)
+    (file,) = tmp_path.rglob("darcy-*.npz")
+    np.savez(file, coefficient=first.coefficient)
+    assert nissl.specimens.darcy_flow(1, 9).identical(first)
+
+
+def test_the_cache_is_found_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NISSL_CACHE", "~/kept")
+    assert cache_folder() == tmp_path / "kept"
+
+
+def test_the_first_flows_stay_and_so_do_those_of_finer_grids() -> None:
+    short = {"duration": 0.2, "snapshots": 1, "progress": False, "seed": 2}
+    one, three = (nissl.specimens.navier_stokes(n, 16, resolution=64, **short) for n in (1, 3))
+    np.testing.assert_allclose(three["vorticity"][:1], one["vorticity"], atol=1e-12)
+    fine = nissl.specimens.navier_stokes(1, 16, resolution=128, **short)
+    np.testing.assert_allclose(fine["vorticity"][:, 0], one["vorticity"][:, 0], atol=1e-12)
+    assert float(abs(fine["vorticity"] - one["vorticity"]).max()) < 1e-5
+    for kind, size in (("darcy_flow", 9), ("helmholtz", 9)):
+        more = {"frequency": 40.0, "progress": False} if kind == "helmholtz" else {}
+        one, two = (getattr(nissl.specimens, kind)(n, size, **more) for n in (1, 2))
+        assert two.isel(sample=[0]).equals(one)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"resolution": -128}, {"resolution": 0}, {"device": "gpu"}, {"device": "meta"}, {"size": 16.0}]
+)
+def test_flows_are_refused_before_work(wrong) -> None:
+    with pytest.raises(InputError):
+        nissl.specimens.navier_stokes(1, **({"size": 16} | wrong))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match="try 'cpu'"):
+        nissl.specimens.navier_stokes(1, 16, device="cuda")
+
+
+def test_axes_keep_what_they_were_given() -> None:
+    points = np.array([0.0, 1.0])
+    axis = Axis("x", np.int64(2), points=points)  # type: ignore[arg-type]
+    points[1] = 9
+    assert axis.points is not None
+    assert axis.points.tolist() == [0, 1]
+    assert type(axis.size) is int
+    empty = Axis("x", 0, points=np.array([]))
+    assert empty.weights is not None
+    assert empty.weights.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"period": np.inf}, {"period": 0.0}, {"period": np.nan}, {"size": 2.5}, {"size": True}]
+)
+def test_sizes_and_periods_that_cannot_be(wrong) -> None:
+    with pytest.raises(InputError, match="allowed"):
+        Axis("x", **({"size": 2} | wrong))
+    if "size" in wrong:
+        with pytest.raises(InputError, match="allowed"):
+            Axis.uniform("x", wrong["size"])

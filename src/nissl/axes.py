@@ -185,6 +185,7 @@ def whole_number(name: str, value: Any, least: int) -> int:
 
 def positive_number(name: str, value: Any) -> float:
     """The value as a float, numpy's numbers too; InputError where it is not positive and finite."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
+    found = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0 < found < math.inf:
         raise InputError(f"{name}={value!r}; allowed: a positive number")
-    return float(value)
+    return found

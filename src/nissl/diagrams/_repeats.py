@@ -22,6 +22,7 @@ class _Block:
     outside: list[str]  # arrays that it takes, in order of first use
     made: list[str]  # arrays that it makes, in order
     axes: list[str]  # axes that it meets, in order
+    entering: set[str]  # those of them that are on arrays it takes, weights aside
 
 
 def fold_runs(diagram: CircuitDiagram) -> CircuitDiagram:
@@ -86,7 +87,7 @@ def _fold_level(
     result: list[Operation] = []
     i = 0
     while i < len(pieces):
-        end = _run_end(diagram, blocks, i, users)
+        end = _run_end(diagram, blocks, i, users, axes)
         first = blocks[i]
         if first is None or end - i < 2:
             result.extend(pieces[i][1])
@@ -97,20 +98,27 @@ def _fold_level(
     return result
 
 
-def _run_end(diagram: CircuitDiagram, blocks: list[_Block | None], i: int, users: Mapping[str, set[int]]) -> int:
+def _run_end(
+    diagram: CircuitDiagram,
+    blocks: list[_Block | None],
+    i: int,
+    users: Mapping[str, set[int]],
+    axes: Mapping[str, str],
+) -> int:
     """One past the last block of the run that begins with block `i`."""
     first, end, link = blocks[i], i + 1, None
     if first is None:
         return end
-    kept = set(diagram.feedback)
+    kept = {*diagram.feedback, *diagram.outputs}
     while end < len(blocks):
         block, before = blocks[end], blocks[end - 1]
         if block is None or before is None or block.signature != first.signature or block.path == before.path:
             break
         if block.path.rpartition(".")[0] != first.path.rpartition(".")[0]:
             break
-        if any(n != m and n in first.axes for n, m in zip(block.axes, first.axes, strict=True)):
-            break  # the axes change places: not the same up to names
+        leaving = {n for n in block.made if n in kept or users.get(n, set()) - {end}}
+        if not _alike_in_axes(diagram, first, before, block, leaving, axes):
+            break
         places = {n: j for j, n in enumerate(before.made)}
         found = [
             ("same", n) if n == m else ("made", places.get(m, -1))
@@ -124,13 +132,30 @@ def _run_end(diagram: CircuitDiagram, blocks: list[_Block | None], i: int, users
     return end
 
 
+def _alike_in_axes(
+    diagram: CircuitDiagram, first: _Block, before: _Block, block: _Block, leaving: set[str], axes: Mapping[str, str]
+) -> bool:
+    """Whether axes differ only in name: each enters as it did before, or as the one that began in the block before.
+
+    Axes that change places, as under a transposition, are not the same up to names.
+    """
+    passing = {n for n, m in zip(block.axes, first.axes, strict=True) if n in block.entering and n != m}
+    if not passing <= set(before.axes) - before.entering:
+        return False
+    if any(n in first.axes for n in block.axes if n not in block.entering):
+        return False
+    return not any(_final(x, axes) in passing for n in leaving for x in diagram.arrays[n].axes)
+
+
 def _merge(
     blocks: list[_Block], boxes: dict[str, Box], arrays: dict[str, str], axes: dict[str, str]
 ) -> list[Operation]:
     first, last = blocks[0], blocks[-1]
     for block in blocks[1:]:
         arrays.update({n: m for n, m in zip(block.made, first.made, strict=True) if n != m})
-        axes.update({n: m for n, m in zip(block.axes, first.axes, strict=True) if n != m})
+        # What enters is the first's own input, or began in the block before, which has given it its name.
+        own = ((n, m) for n, m in zip(block.axes, first.axes, strict=True) if n not in block.entering)
+        axes.update({n: m for n, m in own if n != m})
     old = boxes.get(first.path, Box(first.path, first.path.rsplit(".", 1)[-1]))
     note = f"{first.path} to {last.path.rsplit('.', 1)[-1]}"
     boxes[first.path] = replace(old, repeats=old.repeats * len(blocks), note=note)
@@ -200,7 +225,8 @@ def _block(
         local = operation.module[len(path) :]
         said.append((operation.kind, operation.symbol, operation.target, local, inputs, outputs, roles, values))
     label = diagram.boxes[path].label if path in diagram.boxes else ""
-    return _Block(path, run, (label, *said), outside, made, list(wires))
+    entering = {_final(x, axes) for n in outside for x in diagram.arrays[n].axes}
+    return _Block(path, run, (label, *said), outside, made, list(wires), entering)
 
 
 def _own_buffer(diagram: CircuitDiagram, name: str, path: str) -> bool:

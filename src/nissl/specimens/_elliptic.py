@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.sparse.linalg import splu
 from nissl.axes import Axis, positive_number, whole_number
 from nissl.cache import cached_arrays
 from nissl.errors import InputError, unknown
+from nissl.specimens._random_fields import ground_field
 
 NODES = {"dirichlet": "interior", "periodic": "periodic", "neumann": "closed"}
 
@@ -84,7 +84,7 @@ def darcy_flow(
 
     def make() -> dict[str, np.ndarray]:
         noise = np.random.default_rng(seed).standard_normal((n_samples, modes, modes))
-        coefficient = np.where(_cosine_field(noise, axes, tau) >= 0, high, low)
+        coefficient = np.where(ground_field(noise, _points(axes[0]), _points(axes[1]), tau) >= 0, high, low)
         return {"coefficient": coefficient, "pressure": solve_elliptic(coefficient, np.ones_like(coefficient))}
 
     made = cached_arrays("darcy", settings, make, names=("coefficient", "pressure"))
@@ -267,16 +267,6 @@ def _solve_sparse(faces: Faces, right: np.ndarray) -> np.ndarray:
         rest = splu(matrix[1:, 1:].tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
         solved.append(np.concatenate([[0.0], rest.solve(r[1:])]))
     return np.stack(solved).reshape(right.shape)
-
-
-def _cosine_field(noise: np.ndarray, axes: list[Axis], tau: float) -> Float[np.ndarray, "sample y x"]:
-    """A Gaussian field of cosine modes, as a function of the coordinates, without the constant."""
-    k = np.arange(noise.shape[1])
-    amplitude = 1 / (np.pi**2 * (k[:, None] ** 2 + k**2) + tau**2)
-    amplitude[0, 0] = 0.0
-    y, x = (np.cos(np.pi * k * _points(axis)[:, None]) for axis in axes)
-    scale = np.where(k > 0, math.sqrt(2), 1.0)  # orthonormal cosines
-    return np.einsum("yk,skl,xl->syx", y * scale, noise * amplitude, x * scale, optimize=True)
 
 
 def _eigenfunctions(

@@ -84,3 +84,18 @@ def fourier_field(
     held = np.abs(k) < size / 2
     spectrum[:, k[held][:, None] % size, k[held] % size] = modes[:, held][:, :, held]
     return np.fft.ifft2(spectrum, norm="forward").real
+
+
+def ground_field(
+    noise: Float[np.ndarray, "sample mode_y mode_x"],
+    y: Float[np.ndarray, "y"],
+    x: Float[np.ndarray, "x"],
+    tau: float,
+) -> Float[np.ndarray, "sample y x"]:
+    """Fields of cosine modes of variance `(pi^2 |k|^2 + tau^2) ** -2`, from noise that was drawn, without the constant."""
+    k = np.arange(noise.shape[1])
+    amplitude = 1 / (np.pi**2 * (k[:, None] ** 2 + k**2) + tau**2)
+    amplitude[0, 0] = 0.0
+    scale = np.where(k > 0, np.sqrt(2), 1.0)  # orthonormal cosines
+    along_y, along_x = (np.cos(np.pi * k * points[:, None]) * scale for points in (y, x))
+    return np.einsum("yk,skl,xl->syx", along_y, noise * amplitude, along_x, optimize=True)

@@ -127,7 +127,8 @@ def compare_rules(
     any_rule = next(iter(made.values()))
     x, labels = any_rule._pair(X, y)
     kept, held_out = _hold_out(x, labels, test, any_rule, seed)
-    rates = [Settings(lr=rate).lr for rate in (lr if isinstance(lr, Sequence | np.ndarray) and np.ndim(lr) else [lr])]
+    given: Sequence[Any] | np.ndarray = lr if isinstance(lr, Sequence | np.ndarray) and np.ndim(lr) else [lr]
+    rates = [Settings(lr=rate).lr for rate in given]
     if not rates:
         raise InputError("lr is an empty list; give at least one rate")
     common = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "progress": progress, **settings}
