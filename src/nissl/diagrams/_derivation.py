@@ -179,6 +179,7 @@ class Derivation:
             boxes,
             notes=tuple(self.notes),
             complete=self.seen.complete,
+            guards=tuple(self.seen.guards),
         )
 
     def _constants(self) -> list[Operation]:

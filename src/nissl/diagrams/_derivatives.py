@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nissl.diagrams._operators import SHAPE, VJP
 from nissl.diagrams.circuit import Operation, Ref
 from nissl.errors import DiagramError
 
@@ -117,6 +118,8 @@ def _from_input(target: str) -> Rule:
 
 def _softmax(target: str) -> Rule:
     def rule(net: Reverse, operation: Operation, back: Back) -> bool:
+        if net.of(operation.inputs[0]).dtype != net.of(operation.outputs[0]).dtype:
+            return False
         dtype = f"torch.{net.of(operation.inputs[0]).dtype}"
         arguments = (Ref(str(back[0])), Ref(operation.outputs[0]), operation.arguments[1], dtype)
         net.emit(operation, target, arguments, [operation.inputs[0]])
@@ -145,12 +148,37 @@ def _mul(net: Reverse, operation: Operation, back: Back) -> bool:
     left, right = operation.arguments[:2]
     grad = Ref(str(back[0]))
     factors = [f for f in (left, right) if isinstance(f, Ref)]
-    if any(net.of(f.array).axes != net.of(grad.array).axes for f in factors):
+    like = net.of(grad.array)
+    if any(net.of(f.array).axes != like.axes or net.of(f.array).dtype != like.dtype for f in factors):
         return False
     for own, other in ((left, right), (right, left)):
         if isinstance(own, Ref) and own.array in net.needed:
             scalar = operation.target if isinstance(other, Ref) else "aten.mul.Tensor"
             net.emit(operation, scalar, (grad, other), [own.array])
+    return True
+
+
+def _cast(net: Reverse, operation: Operation, back: Back) -> bool:
+    """A cast is cast back."""
+    name = operation.inputs[0]
+    net.contribute(name, net.cast(operation, str(back[0]), net.of(name).dtype))
+    return True
+
+
+def _copied(net: Reverse, operation: Operation, back: Back) -> bool:
+    """What is written over something gets what comes back; what it is written over gets nothing."""
+    source = operation.arguments[1]
+    if not isinstance(source, Ref) or source.array not in net.needed:
+        return True
+    own = net.of(source.array)
+    grad = net.cast(operation, str(back[0]), own.dtype)
+    axes = net.of(grad).axes
+    if axes == own.axes:
+        net.contribute(source.array, grad)
+        return True
+    there = (SHAPE, f"torch.{own.dtype}", *(net.diagram.size(a) for a in own.axes))
+    sizes = tuple(net.diagram.size(a) for a in axes)
+    net.emit(operation, VJP, ("aten.expand.default", (there, sizes), (0,), (Ref(grad),)), [source.array])
     return True
 
 
@@ -240,6 +268,8 @@ RULES: dict[str, Rule] = {
     "_log_softmax": _softmax("aten._log_softmax_backward_data.default"),
     "log_softmax": _softmax("aten._log_softmax_backward_data.default"),
     "add": _add,
+    "_to_copy": _cast,
+    "copy": _copied,
     "mul": _mul,
     "view": _reshaped,
     "reshape": _reshaped,

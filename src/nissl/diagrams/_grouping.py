@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -35,8 +36,33 @@ def runs_of(operations: Iterable[Operation], groups: Iterable[str | None]) -> li
     return runs
 
 
-def grouped(diagram: CircuitDiagram, groups: list[str | None]) -> CircuitDiagram:
-    runs = runs_of(diagram.operations, groups)
+def gathered(operations: Iterable[Operation], groups: Iterable[str | None]) -> list[tuple[Operation, str | None]]:
+    """Operations in an order in which those of a group follow one another, where what breaks them up can be done before them."""
+    order = list(zip(operations, groups, strict=True))
+    last = {group: i for i, (_, group) in enumerate(order) if group is not None}
+    for group in last:
+        start = next(i for i, (_, g) in enumerate(order) if g == group)
+        end = max(i for i, (_, g) in enumerate(order) if g == group)
+        if end - start + 1 == sum(g == group for _, g in order[start : end + 1]):
+            continue
+        before: list[tuple[Operation, str | None]] = []
+        after: list[tuple[Operation, str | None]] = []
+        made: set[str] = set()  # by what stays behind
+        for operation, own in order[start : end + 1]:
+            if own == group or made.intersection(operation.inputs):
+                after.append((operation, own))
+                made.update(operation.outputs)
+            else:
+                before.append((operation, own))
+        order[start : end + 1] = [*before, *after]
+    return order
+
+
+def grouped(diagram: CircuitDiagram, groups: list[str | None], *, gather: bool = False) -> CircuitDiagram:
+    """Groups of operations as one box each; with `gather`, of as few pieces as can be, those that are left numbered."""
+    order = gathered(diagram.operations, groups) if gather else list(zip(diagram.operations, groups, strict=True))
+    runs = runs_of((o for o, _ in order), (g for _, g in order))
+    pieces = Counter(g for g, run in runs if g is not None and len(run) > 1)
     last_use = {n: i for i, (_, run) in enumerate(runs) for o in run for n in o.inputs}
     kept = set(diagram.outputs) | set(diagram.feedback)
     counts: dict[str, int] = {}
@@ -48,7 +74,10 @@ def grouped(diagram: CircuitDiagram, groups: list[str | None]) -> CircuitDiagram
         counts[group] = counts.get(group, 0) + 1
         needed = kept | {n for o in run for n in o.outputs if last_use.get(n, -1) > i}
         name = f"{group or diagram.name}" + (f"#{counts[group]}" if counts[group] > 1 else "")
-        steps.append(boxed(diagram, group, name, run, needed))
+        box = boxed(diagram, group, name, run, needed)
+        if gather and pieces[group] > 1:
+            box = replace(box, symbol=f"{box.symbol}, part {counts[group]} of {pieces[group]}")
+        steps.append(box)
     return with_steps(diagram, steps, diagram.arrays, diagram.boxes, diagram)
 
 

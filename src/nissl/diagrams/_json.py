@@ -13,7 +13,7 @@ import sympy
 import torch
 
 from nissl.axes import Axis
-from nissl.diagrams._sizes import parse
+from nissl.diagrams._sizes import parse, parse_relation, relation_text
 from nissl.diagrams.circuit import Array, Box, CircuitDiagram, Operation, Ref
 from nissl.errors import DiagramError
 
@@ -49,6 +49,7 @@ def to_json(diagram: CircuitDiagram) -> str:
         "feedback": sorted(diagram.feedback),
         "notes": list(diagram.notes),
         "complete": diagram.complete,
+        "guards": [[relation_text(g), line] for g, line in diagram.guards],
     }
     return json.dumps(data, ensure_ascii=False)
 
@@ -81,6 +82,7 @@ def from_json(text: str) -> CircuitDiagram:
             frozenset(data["feedback"]),
             tuple(data["notes"]),
             data["complete"],
+            tuple((parse_relation(g, symbols), str(line)) for g, line in data.get("guards", ())),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, DiagramError):
@@ -101,7 +103,7 @@ def _symbols(diagram: CircuitDiagram) -> set[sympy.Symbol]:
             for v in value:
                 look(v)
 
-    look(diagram.sizes)
+    look((diagram.sizes, diagram.guards))
     for o in diagram.operations:
         look((o.flops, o.elementwise, o.arguments, o.options))
     return found

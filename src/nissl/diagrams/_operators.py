@@ -14,7 +14,7 @@ from nissl.diagrams._steps import STEPS, run_steps
 from nissl.errors import DiagramError
 
 VJP = "nissl.vjp"  # the derivative of one operator, transposed, by torch.func.vjp
-SHAPE = "shape"  # ("shape", 2, 3) in its arguments: an array whose numbers do not matter
+SHAPE = "shape"  # ("shape", torch.float32, 2, 3) in its arguments: an array whose numbers do not matter
 _FORBIDDEN = ("from_file", "save", "load", "record_stream")
 
 
@@ -106,7 +106,7 @@ def vjp(
     def collected(value: Any) -> Any:
         if isinstance(value, (tuple, list)):
             if value and value[0] == SHAPE:
-                value = like.new_zeros([int(n) for n in value[1:]])
+                value = like.new_zeros([int(n) for n in value[2:]], dtype=value[1])
             else:
                 return type(value)(collected(v) for v in value)
         if isinstance(value, Tensor):

@@ -109,14 +109,14 @@ def _run_end(
     first, end, link = blocks[i], i + 1, None
     if first is None:
         return end
-    kept = {*diagram.feedback, *diagram.outputs}
+    kept = set(diagram.feedback)
     while end < len(blocks):
         block, before = blocks[end], blocks[end - 1]
         if block is None or before is None or block.signature != first.signature or block.path == before.path:
             break
         if block.path.rpartition(".")[0] != first.path.rpartition(".")[0]:
             break
-        leaving = {n for n in block.made if n in kept or users.get(n, set()) - {end}}
+        leaving = {n for n in block.made if n in kept or n in diagram.outputs or users.get(n, set()) - {end}}
         if not _alike_in_axes(diagram, first, before, block, leaving, axes):
             break
         places = {n: j for j, n in enumerate(before.made)}
@@ -142,7 +142,8 @@ def _alike_in_axes(
     passing = {n for n, m in zip(block.axes, first.axes, strict=True) if n in block.entering and n != m}
     if not passing <= set(before.axes) - before.entering:
         return False
-    if any(n in first.axes for n in block.axes if n not in block.entering):
+    own = ((n, m) for n, m in zip(block.axes, first.axes, strict=True) if n not in block.entering)
+    if any(n != m and n in first.axes for n, m in own):
         return False
     return not any(_final(x, axes) in passing for n in leaving for x in diagram.arrays[n].axes)
 

@@ -140,7 +140,7 @@ class Reverse:
                 place = next(counter)
                 array = self.diagram.arrays[value.array]
                 if place in skip and array.dtype.startswith(("float", "bfloat", "complex")):
-                    return (SHAPE, *(self.diagram.size(a) for a in array.axes))
+                    return (SHAPE, f"torch.{array.dtype}", *(self.diagram.size(a) for a in array.axes))
                 return value
             return tuple(put(v) for v in value) if isinstance(value, (tuple, list)) else value
 
@@ -160,6 +160,20 @@ class Reverse:
             Operation(
                 self.name("="), "rearrangement", "=", (name,), (out,), broadcast=axes, target="aten.alias.default",
                 arguments=(Ref(name),),
+            )
+        )  # fmt: skip
+        return out
+
+    def cast(self, operation: Operation, grad: str, dtype: str) -> str:
+        """What comes back, in another type."""
+        if self.of(grad).dtype == dtype:
+            return grad
+        out = self.array(operation.outputs[0], dtype=dtype)
+        self._append(
+            Operation(
+                self.name(f"{operation.name}.back"), "elementwise", f"{operation.symbol}ᵀ", (grad,), (out,), operation.module,
+                broadcast=self.of(grad).axes, target="aten._to_copy.default", arguments=(Ref(grad),),
+                options={"dtype": f"torch.{dtype}"}, line=operation.line,
             )
         )  # fmt: skip
         return out
@@ -275,6 +289,8 @@ def _products_back(operation: Operation, wrt: Sequence[int]) -> sympy.Expr:
     if "attention" in operation.target:
         chosen = set(wrt) & {0, 1, 2}
         return sympy.Rational(len(chosen) + bool(chosen & {0, 1}), 2)
+    if operator_name(operation) in ("addmm", "baddbmm", "addbmm", "addmv", "addr"):  # the first is only added
+        return sympy.Integer(len(set(wrt) & {1, 2}))
     return sympy.Integer(len(wrt))
 
 

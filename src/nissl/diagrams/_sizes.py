@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,14 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Mod": sympy.Mod,
     "Max": sympy.Max,
     "Min": sympy.Min,
+}
+_COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
 }
 _NUMBERS: dict[str, Callable[..., Any]] = {
     "Add": lambda *a: sum(a),
@@ -115,7 +124,42 @@ def sizes_of(diagram: CircuitDiagram, shapes: Mapping[str, tuple[int, ...]]) -> 
             raise InputError(
                 f"axis {axis!r} of {name!r} has {given} indices; allowed: {evaluate(size, known)} ({size})"
             )
+    for guard, line in diagram.guards:
+        if set(guard.free_symbols) <= set(known) and not _holds(guard, known):
+            here = ", ".join(f"{s} = {known[s]}" for s in sorted(guard.free_symbols, key=str))
+            raise InputError(
+                f"{diagram.name} holds for {relation_text(guard)}, which {line} asked; given {here}. Elsewhere the code takes another "
+                "way: draw it from an example of that size"
+            )
     return known
+
+
+def _holds(relation: Any, values: Mapping[sympy.Symbol, int]) -> bool:
+    return _COMPARED[relation.rel_op](_value(relation.lhs, values), _value(relation.rhs, values))
+
+
+def relation_text(relation: Any) -> str:
+    """A relation of sizes as text, which `parse_relation` reads."""
+    return f"{relation.lhs} {relation.rel_op} {relation.rhs}"
+
+
+def parse_relation(text: str, symbols: Mapping[str, sympy.Symbol]) -> Any:
+    """A relation of two sizes from its text; nothing is run.
+
+    Raises
+    ------
+    DiagramError
+        Anything else.
+
+    Examples
+    --------
+    >>> parse_relation("2*t <= 4", {"t": sympy.Symbol("t")})
+    2*t <= 4
+    """
+    sides = re.split(r"\s(<=|>=|==|!=|<|>)\s", text)
+    if len(sides) != 3:
+        raise DiagramError(f"{text!r} is no relation of two sizes; allowed: {' '.join(_COMPARED)} between them")
+    return sympy.Rel(parse(sides[0], symbols), parse(sides[2], symbols), sides[1])
 
 
 def parse(text: str, symbols: Mapping[str, sympy.Symbol]) -> sympy.Expr:

@@ -96,7 +96,8 @@ class Operation:
         For `linear` and `contraction` the einsum over the names of axes, such as `batch time model, hidden model -> batch time
         hidden`.
     flops
-        Of its products and sums, two a multiply-add, as torch's counter counts; in the symbols of `CircuitDiagram.sizes`.
+        Of its products and sums, two a multiply-add, as torch's counter counts, and those of `mv`, `dot`, `addmv` and
+        `nn.Bilinear`, which it leaves out; in the symbols of `CircuitDiagram.sizes`.
     elementwise
         Operations of one arithmetic step an index, kept apart.
     target
@@ -177,6 +178,9 @@ class CircuitDiagram:
         What a reader must know: the mode, branches taken, what was not understood.
     complete
         False where the network could be followed only in part.
+    guards
+        What the network's code asked of free sizes, as relations of their symbols, each with `file:line`: elsewhere it takes another
+        way, which is not drawn.
 
     Raises
     ------
@@ -195,6 +199,7 @@ class CircuitDiagram:
     feedback: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     complete: bool = True
+    guards: tuple[tuple[Any, str], ...] = ()
 
     def __post_init__(self) -> None:
         for array in self.arrays.values():
@@ -291,6 +296,18 @@ class CircuitDiagram:
         from nissl.diagrams.drawing import save
 
         return save(self, path, **options)
+
+    def __repr__(self) -> str:
+        """One line: a network's own arrays would fill pages."""
+        free = ", ".join(f"{s}={n}" for s, n in self.symbols().items())
+        cost = str(self.flops())
+        parts = [
+            f"{len(self.operations)} operations",
+            f"free sizes {free}" if free else "no free sizes",
+            f"flops {cost if len(cost) <= 120 else cost[:117] + '...'}",
+            *([] if self.complete else ["followed only in part"]),
+        ]
+        return f"CircuitDiagram({self.name!r}: {'; '.join(parts)})"
 
     def _repr_html_(self) -> str:
         return self.to_svg()

@@ -1,7 +1,7 @@
 """What a diagram costs, read off its wires.
 
 A product costs two a multiply-add, over the sizes of all distinct wires that it touches or runs along, as torch's own counter has
-it. Steps of arithmetic at each index by itself are kept apart.
+it; products with a vector and bilinear maps, which that counter leaves out, cost the same way. Steps of arithmetic at each index by itself are kept apart.
 """
 
 from __future__ import annotations

@@ -196,4 +196,5 @@ def _assembled(diagram: CircuitDiagram, reverse: Reverse, seeds: list[str], resu
         sizes,
         diagram.boxes,
         notes=diagram.notes,
+        guards=diagram.guards,
     )

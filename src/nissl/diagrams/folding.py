@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from nissl.diagrams._grouping import grouped, inside, nested, runs_of, with_steps
+from nissl.diagrams._grouping import gathered, grouped, inside, nested, runs_of, with_steps
+from nissl.diagrams._reach import reached
 from nissl.diagrams._repeats import fold_runs
 from nissl.diagrams.circuit import CircuitDiagram, Operation
 from nissl.errors import InputError, unknown
@@ -45,12 +46,13 @@ def collapse(diagram: CircuitDiagram, path: str) -> CircuitDiagram:
     return grouped(diagram, [path if inside(o.module, path) else None for o in diagram.operations])
 
 
-def to_depth(diagram: CircuitDiagram, depth: int) -> CircuitDiagram:
+def to_depth(diagram: CircuitDiagram, depth: int, opened: str = "") -> CircuitDiagram:
     """The same diagram with every module deeper than `depth` drawn as one box.
 
     Depth 0 opens the network itself and shows its children as boxes, depth 1 opens those too, and so on; lists of modules, which
     run nothing themselves, do not count. A module of a
-    single operation stays that operation: `Linear` is drawn as a linear map at any depth.
+    single operation stays that operation: `Linear` is drawn as a linear map at any depth. The modules that lead to `opened`, a path, are
+    opened whatever the depth.
 
     Raises
     ------
@@ -60,9 +62,12 @@ def to_depth(diagram: CircuitDiagram, depth: int) -> CircuitDiagram:
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 0:
         raise InputError(f"depth {depth!r}; allowed: 0 (the network's children as boxes), 1, 2, ...")
     chains = {m: nested(diagram, m) for m in {o.module for o in diagram.operations}}
-    return grouped(
-        diagram, [chains[o.module][depth] if len(chains[o.module]) > depth else None for o in diagram.operations]
-    )
+
+    def box(module: str) -> str | None:
+        rest = chains[module][depth:]
+        return next((p for p in rest if not inside(opened, p)), None) if opened else next(iter(rest), None)
+
+    return grouped(diagram, [box(o.module) for o in diagram.operations], gather=True)
 
 
 def expand(diagram: CircuitDiagram, path: str, original: CircuitDiagram) -> CircuitDiagram:
@@ -77,13 +82,10 @@ def expand(diagram: CircuitDiagram, path: str, original: CircuitDiagram) -> Circ
     if path not in {o.module for o in boxed}:
         raise unknown("box", path, [o.module for o in boxed])
     steps: list[Operation] = []
-    runs = [
-        run
-        for group, run in runs_of(
-            original.operations, [path if inside(o.module, path) else None for o in original.operations]
-        )
-        if group
-    ]
+    groups = [path if inside(o.module, path) else None for o in original.operations]
+    runs = [run for group, run in runs_of(original.operations, groups) if group]
+    steady = gathered(original.operations, groups)
+    runs += [run for group, run in runs_of((o for o, _ in steady), (g for _, g in steady)) if group]
     for operation in diagram.operations:
         if operation.kind != "module" or operation.module != path:
             steps.append(operation)
@@ -119,7 +121,10 @@ def without_unused(diagram: CircuitDiagram) -> CircuitDiagram:
 
 @dataclass(frozen=True)
 class Reach:
-    """Where one unit lives and what it reaches.
+    """Where one unit lives and what it can reach: an upper bound.
+
+    The unit's index is followed through slices, splits, picks and joins; any other step that takes it in is counted as reached, even
+    where a weight of zero or a mask stops it.
 
     Attributes
     ----------
@@ -166,16 +171,18 @@ def highlight(diagram: CircuitDiagram, module: str, unit: int) -> Reach:
     axis = " ".join(lived)
     if isinstance(unit, bool) or not isinstance(unit, int) or not 0 <= unit < size:
         raise InputError(f"unit {unit!r} of module {module!r}; allowed: 0 to {size - 1} along axis {axis!r}")
-    reached, steps = {array}, set[str]()
-    start = max(i for i, o in enumerate(diagram.operations) if array in o.outputs) + 1
-    # What is fed back reaches the steps before it too: at the next step of time.
-    rounds = 2 if diagram.feedback else 1
-    for turn in range(rounds):
-        for operation in diagram.operations if turn else diagram.operations[start:]:
-            if reached.intersection(operation.inputs):
-                steps.add(operation.name)
-                reached.update(operation.outputs)
-    return Reach(module, unit, array, axis, frozenset(steps), frozenset(reached))
+    places = dict(zip(reversed(lived), _places(unit, [diagram.axes[a].size for a in reversed(lived)]), strict=True))
+    steps, arrays = reached(diagram, array, {a: frozenset((i,)) for a, i in places.items()})
+    return Reach(module, unit, array, axis, frozenset(steps), frozenset(arrays))
+
+
+def _places(unit: int, sizes: list[int]) -> list[int]:
+    """The index on each axis of a unit that is counted over all, the first of them running fastest."""
+    found = []
+    for size in sizes:
+        unit, place = divmod(unit, size)
+        found.append(place)
+    return found
 
 
 def _paths(diagram: CircuitDiagram) -> list[str]:

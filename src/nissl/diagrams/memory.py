@@ -46,6 +46,12 @@ class Memory:
     parameters: sympy.Expr
     saved_arrays: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """One line; the table is in `steps`."""
+        free = ", ".join(f"{s}={n}" for s, n in self.diagram.symbols().items())
+        parts = ", ".join(f"{name} {number}" for name, number in self.example.items())
+        return f"Memory({self.diagram.name!r}: {len(self.steps)} operations; bytes{f' at {free}' if free else ''}: {parts})"
+
     @cached_property
     def example(self) -> dict[str, int]:
         """`peak`, `saved`, `inputs` and `parameters` at the sizes that were traced."""

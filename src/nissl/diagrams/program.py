@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,7 @@ from nissl.errors import DiagramError, InputError, unknown
 
 Values = dict[str, Tensor]
 _EQUATIONS = ("linear", "contraction")
+_BY_VALUE = ("asks for values at ", "code without a line")  # how notes begin that say what was decided by values
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Program:
         Raises
         ------
         InputError
-            Another number of inputs, shapes that the diagram does not allow.
+            Another number of inputs, one that is no tensor, shapes that the diagram does not allow; no weights at all.
         UnknownNameError
             A weight that is not there.
         """
@@ -97,15 +99,28 @@ class Program:
             raise InputError(f"{self.diagram.name} takes {len(names)} inputs ({', '.join(names)}); given {len(inputs)}")
         held = self.parameters if parameters is None else tensors_of(parameters)
         values = dict(zip(names, inputs, strict=True))
+        for name, value in values.items():
+            if not isinstance(value, Tensor):
+                kind = f"{type(value).__module__}.{type(value).__name__}"
+                raise InputError(f"input {name!r} is a {kind}; allowed: torch tensors, such as torch.as_tensor({name})")
+        if parameters is None and self._needed and not held:
+            shown = ", ".join(map(repr, self._needed[:3])) + (", ..." if len(self._needed) > 3 else "")
+            raise InputError(
+                f"this program needs weights ({shown} {len(self._needed)} in all); call program(x, parameters=module)"
+            )
         for name in self._needed:
             if name not in held:
-                raise unknown("weight", name, held, "give them: program(x, parameters=module)")
+                hint = f"{self.diagram.name} reads it, so these are another network's; program(x, parameters=module)"
+                raise unknown("weight", name, held, hint)
             values[name] = held[name]
         return values, sizes_of(self.diagram, {n: tuple(v.shape) for n, v in values.items()})
 
 
 def compile_diagram(diagram: CircuitDiagram, parameters: nn.Module | Mapping[str, Tensor] | None = None) -> Program:
     """A function of tensors, made from the diagram alone.
+
+    Where the network's code asked for values, the diagram is one branch of it, with the numbers of its example: a warning says so,
+    since on other inputs the program may differ from the network.
 
     Parameters
     ----------
@@ -119,6 +134,8 @@ def compile_diagram(diagram: CircuitDiagram, parameters: nn.Module | Mapping[str
     DiagramError
         The diagram is partial, has a box that only stands for others, or an operation that torch does not know.
     """
+    if not isinstance(diagram, CircuitDiagram):
+        raise InputError(f"a {type(diagram).__name__} is no diagram; draw one first: nissl.diagrams.circuit(module, inputs)")
     if not diagram.complete or diagram.feedback:
         why = "could be followed only in part" if not diagram.complete else "has feedback"
         raise DiagramError(f"{diagram.name} {why} and cannot be compiled; notes: {'; '.join(diagram.notes) or 'none'}")
@@ -131,7 +148,23 @@ def compile_diagram(diagram: CircuitDiagram, parameters: nn.Module | Mapping[str
             raise DiagramError(
                 f"{operation.name!r} ({operation.symbol}) only stands for others; compile the diagram before it is collapsed"
             )
+    if said := by_values(diagram):
+        warnings.warn(
+            f"{diagram.name} was followed on the values of its example, so this program is right only for inputs that decide the "
+            f"same: {'; '.join(said)}",
+            stacklevel=2,
+        )
     return Program(diagram, {} if parameters is None else tensors_of(parameters))
+
+
+def by_values(diagram: CircuitDiagram) -> list[str]:
+    """Notes that say what was decided by the values of the example: a branch that was taken, numbers that were written in.
+
+    The first names where the code asks, those with the same line what it was told.
+    """
+    asked = [n for n in diagram.notes if n.startswith(_BY_VALUE)]
+    lines = [n.removeprefix(_BY_VALUE[0]).split(":")[0] + ":" for n in asked if n.startswith(_BY_VALUE[0])]
+    return [n for n in diagram.notes if n in asked or (asked and n.startswith(tuple(lines)))]
 
 
 def tensors_of(source: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -141,6 +174,8 @@ def tensors_of(source: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
             **dict(source.named_parameters(remove_duplicate=False)),
             **dict(source.named_buffers(remove_duplicate=False)),
         }
+    if not isinstance(source, Mapping) or not all(isinstance(t, Tensor) for t in source.values()):
+        raise InputError(f"parameters is a {type(source).__name__}; allowed: a module, or a mapping of tensors by path")
     return dict(source)
 
 

@@ -54,7 +54,7 @@ def picture_of(
     gutter = 34.0 if costs else 4.0
     side = 14 + LANE * lanes if back else 0.0
     rows = rows_of(diagram, plan, costs=costs, page=page - gutter - 2 * side - 2 * MARGIN)
-    parts, y = _heading(diagram, plan, reach, peak, total, page)
+    parts, y = _heading(diagram, plan, reach, peak, total, page, costs)
     over = y
     y += 14 + LANE * lanes if back else 0.0
     drawer = Drawer(diagram, plan, reach, numbers)
@@ -67,7 +67,11 @@ def picture_of(
     wide = max(row.x[row.last][1] for row in rows) + dx
     parts += _feedback(diagram, plan, rows, back, numbers, dx, over + 8, wide)
     wide = max(wide + side, _widest(parts), 640.0)
-    legend, y = _legend(diagram, numbers, y + 8, wide)
+    keys = [*KEY]
+    if costs:
+        repeated = any(b.repeats > 1 for b in diagram.boxes.values())
+        keys += [f"{COSTS} {REPEATED}" if repeated else COSTS, HELD]
+    legend, y = _legend(diagram, numbers, y + 8, wide, [*keys, REACH] if reach is not None else keys)
     parts += legend
     wide = max(wide, _widest(parts))
     described = f"Neural circuit diagram of {diagram.name}: {len(diagram.operations)} operations."
@@ -92,6 +96,7 @@ def _heading(
     peak: int | None,
     total: tuple[sympy.Expr, int] | None,
     page: float,
+    costs: bool,
 ) -> tuple[list[Primitive], float]:
     if total is None:
         total = (sympy.Add(*(o.flops for o in diagram.operations)), len(diagram.operations))
@@ -100,12 +105,16 @@ def _heading(
     drawn = len(diagram.operations)
     count = f"{total[1]} operations" + (f", drawn as {drawn}" if drawn != total[1] else "")
     said = [count]
+    if not costs:
+        total = (sympy.Integer(0), total[1])
     if total[0] != 0:
         said.append(f"{short(at_example(diagram, total[0])).strip()} floating-point operations in products and sums")
-    lines = [" · ".join([*said, f"at most {short(peak)}B held at once"])]
+    if costs and peak:
+        said.append(f"at most {short(peak)}B held at once, step by step")
+    lines = [" · ".join(said)]
     if reach is not None:
         lines.append(
-            f"Unit {reach.unit} of {reach.module} on axis {reach.axis}: it reaches {len(reach.operations)} of {drawn} operations; the rest is pale."
+            f"Unit {reach.unit} of {reach.module} on axis {reach.axis}: it reaches at most {len(reach.operations)} of {drawn} operations; the rest is pale."
         )
     if not diagram.complete:
         lines.append("Incomplete: the network could be followed only in part.")
@@ -171,11 +180,19 @@ def _toward(a: tuple[float, float], b: tuple[float, float], far: float) -> tuple
 KEY = (
     "A wire is an axis. Past a box: the step runs along it, alike for every index. Into a box: the step acts on it.",
     "Bold box: learned weights. Dashed line: between two arrays. Frame: a module, × N repeated. Left to right, then the next row.",
-    "flop: of the step's products and sums, a multiply-add counted twice; in brackets where it only has steps at each index. held: bytes of the arrays there.",
+)
+COSTS = "flop: of the step's products and sums, a multiply-add counted twice; in brackets where it only has steps at each index."
+REPEATED = "In a frame or box marked × N it is that of all N."
+HELD = "held: bytes of the arrays drawn there, those of boxes above one another together; the most held at once counts the steps one at a time."
+REACH = (
+    "Reach is an upper bound: an index is followed through slices, splits, picks and joins; any other step that takes the unit in "
+    "is counted, even where a weight of zero or a mask stops it."
 )
 
 
-def _legend(diagram: CircuitDiagram, numbers: dict[str, int], y: float, wide: float) -> tuple[list[Primitive], float]:
+def _legend(
+    diagram: CircuitDiagram, numbers: dict[str, int], y: float, wide: float, keys: list[str]
+) -> tuple[list[Primitive], float]:
     parts: list[Primitive] = [Path((("M", (0.0, y)), ("L", (wide, y))), "rule")]
     y += 18
     x = 0.0
@@ -192,7 +209,7 @@ def _legend(diagram: CircuitDiagram, numbers: dict[str, int], y: float, wide: fl
         parts.append(Path((("M", (x, y - 3)), ("L", (x + 17, y - 3))), "w", number))
         parts.append(Text(x + 22, y, said, 9, "key", axis=number, data={"axis": axis}))
         x += room
-    for line in KEY:
+    for line in keys:
         for piece in textwrap.wrap(line, max(40, int(wide / 5.3))):
             y += 15
             parts.append(Text(0, y, piece, 9, "note"))

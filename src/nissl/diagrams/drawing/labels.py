@@ -46,12 +46,14 @@ def size_label(diagram: CircuitDiagram, axis: str) -> str:
 
 
 def axis_label(diagram: CircuitDiagram, axis: str) -> str:
-    """Name and size of an axis; the name alone where its size is free and called the same."""
+    """Name and size of an axis; the name alone where its size is free and called the same, or a long formula."""
     size = size_label(diagram, axis)
     name = fitting(axis, LABEL, 110)
     if size == axis:
         return name
-    return f"{name} {size}" if size.isdigit() else f"{name} = {fitting(size, LABEL, 60)}"
+    if size.isdigit():
+        return f"{name} {size}"
+    return f"{name} = {size}" if fitting(size, LABEL, 60) == size else name  # a long formula stands in the legend alone
 
 
 def symbol_of(diagram: CircuitDiagram, operation: Operation) -> str:
@@ -63,6 +65,9 @@ def symbol_of(diagram: CircuitDiagram, operation: Operation) -> str:
     box = diagram.boxes.get(operation.module)
     if operation.kind == "module" and box is not None and box.repeats > 1:
         return fitting(symbol, SYMBOL, 140, bold=operation.learned) + f" × {box.repeats}"
+    head, part, which = symbol.rpartition(", part ") if operation.kind == "module" else ("", "", "")
+    if part:
+        return fitting(head, SYMBOL, 150, bold=operation.learned) + part + which
     return fitting(symbol, SYMBOL, 170, bold=operation.learned)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,19 +46,22 @@ def view_of(
     if not width >= 300:
         raise InputError(f"width {width!r}; allowed: 300 pixels or more")
     unit = highlight
+    whole = _followed(diagram, unit) if unit is not None else None
     simple = without_unused(diagram)
-    shown = shown_part(constants_folded(simple) if fold else simple, depth, fold and unit is None)
-    reach = _followed(shown, unit) if unit is not None else None
+    base = constants_folded(simple) if fold else simple
+    home = next((o.module for o in diagram.operations if whole is not None and whole.array in o.outputs), "")
+    shown = shown_part(base, depth, fold and unit is None, home)
+    reach = _reach_in(shown, whole) if whole is not None else None
     total = (diagram.flops(), len(diagram.operations))
     most = peak_of(diagram) if costs else None
     peak = at_example(diagram, most) if most is not None else None
     return View(shown, picture_of(shown, costs=costs, reach=reach, page=width, peak=peak, total=total), reach)
 
 
-def shown_part(diagram: CircuitDiagram, depth: int | None, fold: bool) -> CircuitDiagram:
-    """The diagram at a depth, folded; without a depth the deepest that is still readable."""
+def shown_part(diagram: CircuitDiagram, depth: int | None, fold: bool, opened: str = "") -> CircuitDiagram:
+    """The diagram at a depth, folded; without a depth the deepest that is still readable. One module's insides may be asked for."""
     if depth is not None:
-        cut = to_depth(diagram, depth)
+        cut = to_depth(diagram, depth, opened)
         return folded(cut) if fold else cut
     whole = folded(diagram) if fold else diagram
     if len(whole.operations) <= READABLE:
@@ -65,7 +69,7 @@ def shown_part(diagram: CircuitDiagram, depth: int | None, fold: bool) -> Circui
     deepest = max(len(nested(diagram, m)) for m in {o.module for o in diagram.operations})
     best = whole if not deepest else None
     for level in range(deepest):
-        cut = to_depth(diagram, level)
+        cut = to_depth(diagram, level, opened)
         cut = folded(cut) if fold else cut
         if best is not None and len(cut.operations) > READABLE:
             break
@@ -79,6 +83,14 @@ def _followed(diagram: CircuitDiagram, unit: tuple[str, int]) -> Reach:
             f"highlight {unit!r}; allowed: a pair of a module's path and a unit, such as ('layers.0.linear1', 7)"
         )
     return highlight(diagram, *unit)
+
+
+def _reach_in(shown: CircuitDiagram, reach: Reach) -> Reach:
+    """What is reached of a folded diagram: a box where something that it gives is."""
+    steps = {o.name for o in shown.operations if o.name in reach.operations}
+    steps |= {o.name for o in shown.operations if o.kind == "module" and reach.arrays.intersection(o.outputs)}
+    steps -= {o.name for o in shown.operations if reach.array in o.outputs}
+    return replace(reach, operations=frozenset(steps))
 
 
 def to_svg(

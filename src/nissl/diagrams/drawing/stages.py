@@ -90,7 +90,8 @@ def _plan(
             runs.append((child, [operation]))
     height, loose = 0, list[Operation]()
     for child, run in runs:
-        if len(run) == 1:
+        repeated = child in diagram.boxes and diagram.boxes[child].repeats > 1
+        if len(run) == 1 and not (repeated and run[0].kind != "module"):
             loose.extend(run)
             continue
         _spread(diagram, loose, plan)

@@ -104,6 +104,8 @@ class Trace:
         What a reader must know.
     complete
         False where it ended early.
+    guards
+        What the code asked of free sizes, with `file:line`.
     """
 
     values: list[Value]
@@ -114,3 +116,4 @@ class Trace:
     symbols: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     complete: bool = True
+    guards: list[tuple[Any, str]] = field(default_factory=list)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from nissl.diagrams.tracing import freeing
 from nissl.diagrams.tracing.record import Place, Source, Step, Value
 from nissl.diagrams.tracing.writing import Written, inverse
 
@@ -32,7 +33,15 @@ def _padded(x: Tensor, pad: Any, value: float = 0) -> Tensor:
     return x.new_empty(shape)
 
 
-_STAND_INS: dict[str, Any] = {"aten._grouped_mm.default": _grouped, "aten.constant_pad_nd.default": _padded}
+_STAND_INS: dict[str, Any] = {
+    "aten._grouped_mm.default": _grouped,
+    "aten.constant_pad_nd.default": _padded,
+    "aten.im2col.default": freeing.patches,
+    "aten.col2im.default": freeing.unpatched,
+    "aten._fft_r2c.default": freeing.spectrum,
+    "aten._fft_c2c.default": freeing.rotated,
+    "aten._fft_c2r.default": freeing.unrotated,
+}
 
 
 class Recorder(TorchDispatchMode):
@@ -50,6 +59,8 @@ class Recorder(TorchDispatchMode):
         self.stack: list[str] = [""]
         self.failed: tuple[str, str, str | int] | None = None
         self.written: list[str] = []
+        self.guards: list[Any] = []  # what has been asked of free sizes, as it comes
+        self.asked_in: dict[int, str] = {}  # id of one of them -> the call of torch that asked
         self.decisions: list[tuple[str, Any, Any]] = []  # file, line and value wherever the code asked for a number
         self._alive: list[Tensor] = []  # so that an id stays one tensor's
         self._now: dict[int, int] = {}  # id of a tensor -> the value that it holds
@@ -77,7 +88,17 @@ class Recorder(TorchDispatchMode):
         return value
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        before = len(self.guards)
+        out = self._called(func, args, kwargs or {})
+        for guard in self.guards[before:]:
+            self.asked_in[id(guard)] = f"{func}"
+        return out
+
+    def leaving(self) -> None:
+        """Numbers go to numpy or to a list."""
+        self.decisions.append((*_where(), "numbers that leave torch, fixed at their values"))
+
+    def _called(self, func: Any, args: Any, kwargs: Any) -> Any:
         schema = self._schemas.get(func)
         if schema is None:
             schema = self._schemas[func] = _Schema(func)

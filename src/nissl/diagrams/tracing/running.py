@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils import _pytree as pytree
 
+from nissl.diagrams.tracing.freeing import Freeing
 from nissl.diagrams.tracing.record import Place, Trace
 from nissl.diagrams.tracing.recorder import Recorder, _is_skipped, _tensors
 from nissl.diagrams.tracing.sizes import Sizes
@@ -82,7 +83,9 @@ def trace(
     if run.error is not None:
         return partial.finished([f"ends at {where}, which asks for values: {code}; on real ones it fails: {run.error}"])
     said = (
-        [f"asks for values at {where}: {code}; drawn is the branch that this input takes, at its sizes"]
+        [
+            f"asks for values at {where}: {code}; drawn is the branch that this input takes, at its sizes; numbers that leave torch are fixed"
+        ]
         if where
         else []
     )
@@ -103,6 +106,8 @@ class _Run:
         self.fake, self.error, self.output = fake, None, None
         self.sizes = Sizes()
         self.recorder = Recorder(fake)
+        self.recorder.guards = self.sizes.env.guards
+        self.single: list[str] = []
         self.modules: dict[str, str] = {"": type(module).__name__}
         self.module = _apart(module).train(training)
         self.names = names
@@ -129,6 +134,7 @@ class _Run:
             stack.enter_context(_followed(self.module, self.recorder, self.modules))
             if fake:
                 stack.enter_context(self.sizes.fake)
+            stack.enter_context(Freeing(fake, self.recorder.leaving))
             stack.enter_context(self.recorder)
             try:
                 self.output = _call_the_network(self.module, args, kwargs)
@@ -138,6 +144,7 @@ class _Run:
     def _input(self, t: Tensor, free: Mapping[int, str]) -> Tensor:
         """A fake; a batch of one is traced as two, since torch takes a size of one for fixed."""
         single = [i for i, n in free.items() if t.shape[i] == 1 and n == "batch"]
+        self.single += [n for i, n in free.items() if t.shape[i] == 1 and i not in single]
         free = {i: n for i, n in free.items() if t.shape[i] > 1 or i in single}
         for i in single:
             t = t.repeat_interleave(2, i)
@@ -182,7 +189,11 @@ class _Run:
             step.arguments = plain(step.arguments)
             step.options = {k: plain(v) for k, v in step.options.items()}
             step.line = _short(step.line)
-        notes = [*notes, *self.sizes.notes()]
+        notes += [
+            f"{n} is fixed at 1, its size in the example: give an example of 2 or more to leave it free"
+            for n in dict.fromkeys(self.single)
+        ]
+        notes += self.sizes.notes(self.recorder.asked_in)
         written = dict.fromkeys(n for n in self.recorder.written if n)
         if written:
             shown = ", ".join(list(written)[:3]) + (f" and {len(written) - 3} more" if len(written) > 3 else "")
@@ -207,6 +218,7 @@ class _Run:
             {n: h for n, h in self.sizes.hints.items() if n in used},
             notes,
             complete=self.error is None,
+            guards=self.sizes.guards(),
         )
 
 

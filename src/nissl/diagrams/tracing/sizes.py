@@ -11,6 +11,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
+from nissl.diagrams._sizes import relation_text
+
 _TORCH = Path(torch.__file__).parent
 # Two sizes are compared with every symbol at one of these: as good as a proof for products, and fast.
 PRIMES = (1000003, 999983, 999979, 999961, 999959, 999953, 999931, 999917, 999907, 999883, 999863, 999853)
@@ -92,25 +94,45 @@ class Sizes:
             float(expr) if expr.is_Float else bool(expr) if isinstance(expr, sympy.logic.boolalg.BooleanAtom) else expr
         )
 
-    def notes(self) -> list[str]:
-        """What the code asked of the free sizes, in words."""
+    def notes(self, asked_in: Mapping[int, str]) -> list[str]:
+        """What was asked of the free sizes, in words.
+
+        Parameters
+        ----------
+        asked_in
+            By id of a guard: the call of torch that asked, where it was not the network's code.
+        """
         found = []
         for raw, name in self.asked:
             now = self.read_expr(raw)
             if now != name:
-                found.append(f"{name} is always {now}, as the code asks")
+                found.append(self._fixed(raw, name, now, asked_in))
+        shown = [f"holds for {relation_text(g)} ({line})" for g, line in self.guards()]
+        return [*found, *dict.fromkeys(shown)]
+
+    def _fixed(self, raw: Any, name: Any, now: Any, asked_in: Mapping[int, str]) -> str:
+        guards = [g for g in self.env.guards if isinstance(g.expr, sympy.Eq) and raw in g.expr.free_symbols]
+        line = next((a for g in guards if (a := _asked_by(g))), "")
+        call = next((asked_in[id(g)] for g in guards if id(g) in asked_in), "")
+        if line or not isinstance(now, int):
+            return f"{name} is always {now}, as the code asks" + (f" ({line})" if line else "")
+        return f"{name} is fixed at {now}: torch's own code" + (f" for {call}" if call else "") + " asks for it"
+
+    def guards(self) -> list[tuple[Any, str]]:
+        """What the network's code asked of the free sizes, as relations, and where it asked."""
+        found: dict[Any, str] = {}
         for guard in self.env.guards:
-            expr = standard(guard.expr)
-            asked = _asked_by(guard)
-            if not asked or isinstance(expr, sympy.Eq) or not isinstance(expr, sympy.core.relational.Relational):
+            line = _asked_by(guard)
+            if not line or not isinstance(guard.expr, sympy.core.relational.Relational):
                 continue
-            free = expr.free_symbols
-            if len(free) == 1 and free <= set(self.names) and expr.is_number is False:
-                plain = expr.xreplace(self.names)
-                text = f"holds for {plain} ({asked})"
-                if text not in found and not _trivial(plain):
-                    found.append(text)
-        return found
+            expr = standard(self.env.replace(guard.expr))
+            if not isinstance(expr, sympy.core.relational.Relational) or not expr.free_symbols <= set(self.names):
+                continue
+            plain = expr.xreplace(self.names)
+            plain = plain.xreplace({f: sympy.Rational(float(f)) for f in plain.atoms(sympy.Float)})
+            if plain not in found and not _always(plain):
+                found[plain] = line
+        return list(found.items())
 
     def read_expr(self, raw: Any) -> Any:
         """As `read`, of an expression."""
@@ -124,8 +146,12 @@ def _asked_by(guard: Any) -> str:
     return "" if file.is_relative_to(_TORCH) else f"{file.name}:{place.lineno}"
 
 
-def _trivial(expr: Any) -> bool:
-    """Whether it holds for every size from 2 on."""
+def _always(expr: Any) -> bool:
+    """Whether it holds for every size: an order that holds at both ends of one size, which torch asks of its own accord."""
+    if not isinstance(expr, sympy.core.relational.Relational):
+        return bool(expr)
+    if isinstance(expr, sympy.Eq | sympy.Ne) or len(expr.free_symbols) != 1:
+        return False
     (name,) = expr.free_symbols
     return all(bool(expr.subs(name, n)) for n in (2, 3, 5, 17, 1 << 40))
 

@@ -14,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from nissl.errors import InputError, unknown
+from nissl.learning.utility._drawing import Draws, check_draws
 from nissl.learning.utility._scoring import finite, nats, score, several, token_logits
 from nissl.learning.utility.gains import Gain, gain_matrix
 from nissl.learning.utility.readers import ClassReader, Reader, open_reader
@@ -78,6 +79,7 @@ class UtilityView:
         self.beta_, self.transform_, self.likelihood_beta_ = 1.0, "power", 1.0
         self.betas_: pd.DataFrame | None = None
         self.reader: Reader = open_reader(model, length, end)
+        self._draws = Draws(self.reader, batch_size)
 
     def utilities(
         self, inputs: Any, candidates: Sequence[Sequence[Any]] | None = None, *, utility: str = "log_probability"
@@ -170,7 +172,7 @@ class UtilityView:
         self, inputs: Any, n: int, *, transform: str | None = None, beta: float | None = None, seed: int = 0
     ) -> tuple[list[list[Any]], Float[np.ndarray, "sample n"]]:
         """Outputs of each input drawn from transformed probabilities, and how much each counts."""
-        _, shown, weights = self._drawn(several(inputs), n, *self._chosen(transform, beta), seed)
+        _, shown, weights = self._draws.draw(several(inputs), n, *self._chosen(transform, beta), seed)
         return shown, weights
 
     def decide(
@@ -217,7 +219,7 @@ class UtilityView:
         transform, beta = self._chosen(transform, beta)
         inputs = several(inputs)
         classes = isinstance(self.reader, ClassReader)
-        _check_draws(n)
+        check_draws(n)
         if rule == "greedy":
             picked = [self.reader.show(row[0]) for row in self.reader.draw(inputs, 1, None, seed)]
         elif classes and rule in ("mbr", "vote", "rerank"):
@@ -226,8 +228,8 @@ class UtilityView:
             picked = (q @ worth.T).argmax(1).tolist()
         else:
             one = rule == "sample" and transform not in OVER_CANDIDATES
-            tokens, outputs, weights = self._drawn(inputs, 1 if one else n, transform, beta, seed)
-            picked = self._pick(rule, inputs, tokens, outputs, weights, "exact" if rule == "vote" else gain, seed)
+            tokens, outputs, weights = self._draws.draw(inputs, 1 if one else n, transform, beta, seed)
+            picked = self._draws.pick(rule, inputs, tokens, outputs, weights, "exact" if rule == "vote" else gain, seed)
         return np.array(picked) if classes else picked
 
     def fit_beta(
@@ -269,14 +271,14 @@ class UtilityView:
         betas = np.sort(np.atleast_1d(np.asarray(list(betas) if np.iterable(betas) else betas, dtype=float))).tolist()
         if not betas:
             raise InputError("no betas to try")
-        _check_draws(n)
+        check_draws(n)
         inputs = several(inputs)
         right = [self.reader.show(row) for row in self._references(inputs, references)]
         tokenwise = transform not in OVER_CANDIDATES
         logits = self._reference_logits(inputs, references)
         found = []
         for beta in betas:
-            _, outputs, weights = self._drawn(inputs, n, transform, beta, seed)
+            _, outputs, weights = self._draws.draw(inputs, n, transform, beta, seed)
             decided, share = outputs, weights
             if rule != "sample":
                 decided = [
@@ -301,47 +303,6 @@ class UtilityView:
         return self
 
     # What is below is shared by these.
-
-    def _drawn(
-        self, inputs: Any, n: int, transform: str, beta: float, seed: int
-    ) -> tuple[Tensor, list[list[Any]], np.ndarray]:
-        """Outputs as rows of tokens and as they are read, and how much each counts."""
-        _check_draws(n)
-        whole = transform in OVER_CANDIDATES
-        draw, sharpness = ("power", 1.0) if whole else (transform, beta)
-        log_probability(torch.zeros(1), transform, beta)  # whatever is wrong is said before anything is drawn
-        tokens = self.reader.draw(inputs, n, lambda u: log_probability(u, draw, sharpness), seed)
-        shown = [[self.reader.show(t) for t in row] for row in tokens]
-        if not whole:
-            return tokens, shown, np.full(tokens.shape[:2], 1 / n)
-        scores = self._scores_of(inputs, tokens, "log_probability" if transform == "sequence_power" else "logit")
-        if transform == "unnormalised":  # the set of candidates, each once
-            seen = np.array([[o in row[:j] for j, o in enumerate(row)] for row in shown])
-            scores = scores.masked_fill(torch.as_tensor(seen), -torch.inf)
-        weights = log_probability(scores, transform, beta, drawn=transform == "sequence_power")
-        return tokens, shown, weights.exp().numpy()
-
-    def _scores_of(self, inputs: Any, tokens: Tensor, utility: str) -> Tensor:
-        rows = np.repeat(np.arange(len(inputs)), tokens.shape[1])
-        return torch.as_tensor(self._score(inputs, rows, tokens.flatten(0, 1), utility)).view(tokens.shape[:2])
-
-    def _pick(
-        self,
-        rule: str,
-        inputs: Any,
-        tokens: Tensor,
-        outputs: list[list[Any]],
-        weights: np.ndarray,
-        gain: Any,
-        seed: int,
-    ) -> list[Any]:
-        if rule == "sample":
-            rng = np.random.default_rng(seed)
-            return [row[rng.choice(len(row), p=w / w.sum())] for row, w in zip(outputs, weights, strict=True)]
-        if rule == "rerank":
-            best = self._scores_of(inputs, tokens, "log_probability").argmax(1).tolist()
-            return [row[i] for row, i in zip(outputs, best, strict=True)]
-        return [row[int((gain_matrix(row, gain) @ w).argmax())] for row, w in zip(outputs, weights, strict=True)]
 
     def _chosen(self, transform: str | None, beta: float | None) -> tuple[str, float]:
         return transform or self.transform_, self.beta_ if beta is None else beta
@@ -387,11 +348,6 @@ def _likeliest(logits: tuple[Tensor, Tensor], transform: str) -> float:
     if abs(best) > 0.9 * bound:
         return float("inf") if best > 0 else 0.0
     return float(np.exp(best))
-
-
-def _check_draws(n: Any) -> None:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise InputError(f"n={n}; draw a whole number of outputs, at least one")
 
 
 def _class_gains(gain: Gain | np.ndarray, n: int) -> np.ndarray:

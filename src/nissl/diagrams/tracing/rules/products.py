@@ -55,19 +55,18 @@ def bmm(scene: Scene, step: Step) -> Reading:
 
 @rule("mv", "dot")
 def mv(scene: Scene, step: Step) -> Reading:
-    """A matrix or a vector, and a vector. Torch's counter does not know these; neither do its sums count here."""
+    """A matrix or a vector, and a vector. Torch's counter leaves these out; they are products and sums all the same."""
     first = "ik" if step.operator == "mv" else "k"
-    reading = product(scene, step.arguments[0].index, step.arguments[1].index, (first, "k", first[:-1]))
-    reading.elementwise, reading.flops = reading.flops, 0
-    return reading
+    return product(scene, step.arguments[0].index, step.arguments[1].index, (first, "k", first[:-1]))
 
 
-@rule("addmm", "baddbmm")
+@rule("addmm", "baddbmm", "addmv")
 def addmm(scene: Scene, step: Step) -> Reading:
     """A product and something added. With factors it is no plain einsum, and its operator says what it does."""
     added, left, right = (p.index for p in step.arguments[:3])
     batch = "b" if step.operator == "baddbmm" else ""
-    reading = product(scene, left, right, (f"{batch}ik", f"{batch}kj", f"{batch}ij"), added)
+    j = "" if step.operator == "addmv" else "j"
+    reading = product(scene, left, right, (f"{batch}ik", f"{batch}k{j}", f"{batch}i{j}"), added)
     if any(step.options.get(k, 1) != 1 for k in ("alpha", "beta")):
         reading.terms = ()
     return reading
@@ -75,7 +74,9 @@ def addmm(scene: Scene, step: Step) -> Reading:
 
 @rule("_trilinear")
 def trilinear(scene: Scene, step: Step) -> Reading:
-    """`nn.Bilinear`: two vectors and a matrix for every output."""
+    """`nn.Bilinear`: two vectors and a matrix for every output. A multiply-add for every index of the weight, and one product
+    before it.
+    """
     one, weight, two = (p.index for p in step.arguments[:3])
     (*_, i), (*_, j), (out, wi, wj) = scene.of(one), scene.of(two), scene.of(weight)
     scene.identity.union(i, wi)
@@ -83,13 +84,15 @@ def trilinear(scene: Scene, step: Step) -> Reading:
     batch = scene.of(one)[:-1]
     for x, y in zip(batch, scene.of(two)[:-1], strict=True):
         scene.identity.union(x, y)
+    every = scene.product((*batch, out, i, j))
     return Reading(
         "linear",
         "bilinear",
         [(*batch, out)],
         contracted=(i, j),
         born=(out,),
-        elementwise=3 * scene.product((*batch, out, i, j)),
+        flops=2 * every,
+        elementwise=every,
     )
 
 
