@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from functools import lru_cache
 
@@ -23,7 +24,7 @@ from nissl.diagrams.expressions import broadcast, elementwise, linear, softmax
 from nissl.diagrams.memory import memory
 from nissl.diagrams.program import compile_diagram, tensors_of
 from nissl.diagrams.text import columns, from_json, to_json, to_latex, to_text
-from nissl.errors import DiagramError, InputError, NisslError, UnknownNameError
+from nissl.errors import DiagramError, InputError, ModelError, NisslError, UnknownNameError
 from nissl.evaluation._reading import run_text
 from nissl.evaluation._swapping import swapped
 from nissl.evaluation._tracking import measured_memory
@@ -158,6 +159,146 @@ def test_costs_as_tables_and_degrees():
         degree(block, "tim")
     with pytest.raises(UnknownNameError, match="unknown module 'atention'; nearest: 'attention'"):
         degree(block, "time", module="atention")
+
+
+class Vectors(nn.Module):
+    """Products that torch's counter leaves out: a matrix and a vector, two vectors, two vectors and a matrix for every output."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bilinear = nn.Parameter(torch.randn(5, 4)), nn.Bilinear(5, 4, 3)
+
+    def forward(self, x):
+        y = torch.addmv(self.weight[:, 0], self.weight, x) + self.weight.mv(x)
+        return self.bilinear(y, x) + torch.dot(x, x)
+
+
+def test_products_with_vectors_and_bilinear_maps_cost_what_they_do():
+    net, x = Vectors().double(), torch.randn(4, dtype=torch.float64)
+    diagram = circuit(net, (x,), dynamic=None)
+    assert diagram.flops() == 2 * (5 * 4 + 5 * 4 + 5 * 4 * 3 + 4)
+    match = diagram_matches(net, diagram, x, repeats=3)
+    assert match.holds
+    assert match.counted == (208,)
+
+
+# The mode in which it was drawn, branches, experts
+
+
+@pytest.mark.parametrize("drawn_in", [False, True])
+@pytest.mark.parametrize("mode", [False, True])
+def test_a_network_is_run_as_it_was_drawn_and_put_back(drawn_in, mode):
+    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 2)).train(mode)
+    net[1].eval()
+    x = torch.randn(6, 4)
+    diagram = circuit(net, (x,), training=drawn_in)
+    before = {n: t.clone() for n, t in net.state_dict().items()}
+    torch.manual_seed(3)
+    assert diagram_matches(net, diagram, x, torch.randn(3, 4), repeats=3).holds
+    assert [m.training for m in net] == [mode, False, mode, mode, mode]
+    assert all(torch.equal(t, before[n]) for n, t in net.state_dict().items())
+    torch.manual_seed(5)
+    drawn_number, _ = torch.rand(()), torch.manual_seed(5)
+    diagram_matches(net, diagram, x, repeats=1)
+    assert torch.equal(torch.rand(()), drawn_number)
+
+
+class Experts(nn.Module):
+    """Two of four experts for every row."""
+
+    def __init__(self):
+        super().__init__()
+        self.router = nn.Linear(8, 4)
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x):
+        share, chosen = self.router(x).softmax(-1).topk(2, -1)
+        y = torch.zeros_like(x)
+        for n, expert in enumerate(self.experts):
+            row, place = torch.where(chosen == n)
+            y.index_add_(0, row, share[row, place, None] * expert(x[row]))
+        return y
+
+
+class Branch(nn.Module):
+    def forward(self, x):
+        return x.relu() if x.sum() > 0 else x.tanh()
+
+
+def test_sparse_experts_are_tried_on_the_indices_that_they_hold():
+    torch.manual_seed(0)
+    net, x = Experts(), torch.randn(12, 8)
+    match = diagram_matches(net, circuit(net, (x,)), x, repeats=4)
+    assert match.equal
+    assert match.lawful
+    assert (match.laws["role"] == "broadcast").sum() > 4
+
+
+@pytest.mark.parametrize(("net", "shape"), [(Branch(), (3, 4)), (Experts(), (12, 8))])
+def test_a_program_of_one_branch_warns(net, shape):
+    diagram = circuit(net, (torch.ones(shape),))
+    assert diagram.complete
+    with pytest.warns(UserWarning, match="followed on the values of its example.*asks for values at") as said:
+        diagram.compile()
+    assert len(said) == 1
+    with pytest.warns(UserWarning, match="followed"):
+        compile_diagram(from_json(to_json(diagram)))
+
+
+def test_other_programs_do_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        circuit(nn.Linear(4, 2), (3, 4)).compile()
+        diagram_matches(Branch(), circuit(Branch(), (torch.ones(3, 4),)), torch.ones(3, 4), repeats=2)
+
+
+def test_diagram_matches_refuses():
+    net, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.randn(2, 4)
+    diagram = circuit(net, (x,))
+    for wrong, error, said in [
+        ((diagram, net, x), InputError, "first comes the torch module.*swap them"),
+        ((net, "diagram", x), InputError, "draw one with"),
+        ((nn.Linear(4, 3), diagram, x), DiagramError, "another network than this Linear: it reads '0.bias'"),
+        ((nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 3)), diagram, x), DiagramError, r"\(9,\)"),
+        ((net, diagram, x.numpy()), InputError, r"numpy\.ndarray; allowed"),
+        ((net, diagram, [x.numpy()]), InputError, "numpy.ndarray; allowed: torch tensors"),
+        ((net, diagram, 3), InputError, r"a builtins\.int"),
+        ((net, diagram, [x, x]), InputError, "takes 1 inputs"),
+        ((net, diagram, torch.randn(2, 5)), InputError, "5 indices; allowed: 4"),
+        ((net, diagram, x.double()), ModelError, "does not run on .* float64; its own words"),
+        ((net, diagram, torch.full((2, 4), float("nan"))), InputError, "holds NaN"),
+        ((net, diagram, torch.randn(0, 4)), InputError, "nothing to compare"),
+    ]:
+        with pytest.raises(error, match=said):
+            diagram_matches(*wrong)
+    assert largest_gap([x], [x, x]) == float("inf")
+
+
+def test_programs_refuse_what_is_no_tensor_and_ask_for_weights():
+    net, x = nn.Linear(4, 3), torch.randn(2, 4)
+    program = circuit(net, (x,)).compile()
+    with pytest.raises(
+        InputError, match=r"needs weights \('bias', 'weight', 2 in all\); call program\(x, parameters=module"
+    ):
+        program(x)
+    with pytest.raises(InputError, match=r"numpy\.ndarray; allowed: torch tensors"):
+        program(x.numpy(), parameters=net)
+    with pytest.raises(InputError, match="parameters is a int"):
+        program(x, parameters=3)
+    with pytest.raises(UnknownNameError, match="another network"):
+        program(x, parameters=nn.ReLU())
+    with pytest.raises(InputError, match="no diagram"):
+        compile_diagram(net)
+
+
+def test_diagrams_and_memory_show_themselves_in_one_line():
+    _, diagram = drawn("vision transformer")
+    for one in (diagram, diagram.memory()):
+        assert "\n" not in repr(one)
+        assert len(repr(one)) < 400
+    small = circuit(nn.Linear(4, 3), (2, 4))
+    assert repr(small) == "CircuitDiagram('Linear': 1 operations; free sizes batch=2; flops 24*batch)"
+    assert repr(small.memory()).startswith("Memory('Linear': 1 operations; bytes at batch=2: peak 24, saved")
 
 
 # Memory

@@ -390,7 +390,7 @@ def test_sizes_that_the_code_fixes_are_said() -> None:
     assert symbol("time") in diagram.symbols()
     assert any("time <= 12" in n or "time < 13" in n for n in diagram.notes)
     fixed = circuit(nn.GRU(5, 6, batch_first=True), (3, 4, 5))
-    assert any("time is always 4" in n for n in fixed.notes)
+    assert any("time is fixed at 4" in n for n in fixed.notes)
 
 
 def test_dynamic_sizes_are_chosen_by_name() -> None:
@@ -612,3 +612,27 @@ def test_any_program_of_views_and_products_runs_as_drawn(random, shape: tuple[in
 def test_steps_run_as_the_operators_they_hold() -> None:
     steps = [(("a",), "aten.arange.default", (4,), ()), (("b",), "aten.mul.Tensor", ("%a", "%a"), ())]
     assert run_steps(steps, "b").tolist() == [0, 1, 4, 9]
+
+
+def test_the_mode_that_is_drawn_is_said() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+    assert any("evaluation mode" in n and "dropout" in n for n in circuit(net, (2, 4)).notes)
+    assert not any("evaluation mode" in n for n in circuit(net.eval(), (2, 4)).notes)
+    trained = circuit(net, (2, 4), training=True)
+    assert "dropout" in [o.symbol for o in trained.operations]
+    assert not any("not understood" in n for n in trained.notes)
+
+
+def test_what_is_no_network_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match=r"give an instance, Linear\(\.\.\.\)"):
+        circuit(nn.Linear)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="int is no network"):
+        circuit(3)  # type: ignore[arg-type]
+
+
+def test_a_convolution_of_one_tap_runs_along_space() -> None:
+    for kernel, acted in ((1, ()), (3, ("y", "x")), ((1, 3), ("x",))):
+        pad = (0, 1) if isinstance(kernel, tuple) else kernel // 2
+        found = circuit(nn.Conv2d(3, 4, kernel, padding=pad), (2, 3, 8, 9)).operations[0]
+        assert found.acted == acted
+        assert set(found.broadcast) == {"batch", "y", "x"} - set(acted)

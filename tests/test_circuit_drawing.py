@@ -337,3 +337,36 @@ def test_boxes_that_stand_side_by_side_keep_their_frames_apart() -> None:
     frames = [p.extent for p in view_of(d, fold=False).picture.flat() if getattr(p, "style", "") == "fence"]
     assert len(frames) == 2
     assert not frames[0].meets(frames[1])
+
+
+def test_a_repeated_layer_of_one_step_says_how_often_and_whose_costs_stand_there() -> None:
+    svg = to_svg(circuit(torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(9)]), (2, 4)))
+    assert "Linear × 9" in svg
+    assert "that of all N" in svg
+
+
+def test_without_costs_none_are_said() -> None:
+    d = circuit(torch.nn.Linear(4, 4), (2, 4))
+    bare = to_svg(d, costs=False)
+    assert not any(w in bare for w in ("floating-point", "held", "flop:"))
+    assert all(w in to_svg(d) for w in ("floating-point", "held at once", "flop:"))
+
+
+def test_a_module_that_is_folded_away_is_opened_to_follow_a_unit_of_it() -> None:
+    block = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 4))
+    net = torch.nn.Sequential(torch.nn.Sequential(block, torch.nn.Tanh()), torch.nn.Tanh())
+    found = view_of(circuit(net, (2, 4)), depth=0, highlight=("0.0.0", 1))
+    assert found.reach is not None
+    assert found.reach.array in {n for o in found.diagram.operations for n in o.outputs}
+    assert "upper bound" in to_svg(circuit(net, (2, 4)), depth=0, highlight=("0.0.0", 1))
+
+
+def test_a_large_png_says_that_it_was_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nissl.diagrams.drawing import png
+
+    d = circuit(torch.nn.Linear(4, 4), (2, 4))
+    monkeypatch.setattr(png, "LARGEST", 3_000_000)
+    with pytest.warns(UserWarning, match="scaled down"):
+        small = to_image(d)
+    monkeypatch.undo()
+    assert small.width < to_image(d).width

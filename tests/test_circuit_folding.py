@@ -225,3 +225,77 @@ def test_ten_thousand_modules() -> None:
     from nissl.diagrams.drawing import to_svg
 
     assert "× 10000" in to_svg(d)
+
+
+@pytest.mark.parametrize("n", [2, 3, 20])
+def test_equal_layers_in_a_row_fold_though_every_one_begins_an_axis(n: int) -> None:
+    net = nn.Sequential(nn.Linear(6, 4), *[nn.Linear(4, 4) for _ in range(n)], nn.Linear(4, 3))
+    whole = circuit(net, (2, 6))
+    once = folded(whole)
+    assert [o.symbol for o in once.operations] == ["linear"] * 3
+    assert once.boxes["1"].repeats == n
+    assert once.flops() == whole.flops()
+    first, middle, last = once.operations
+    assert middle.inputs[0] == first.outputs[0]
+    assert last.inputs[0] == middle.outputs[0]
+    assert set(middle.born) == set(once.arrays[middle.outputs[0]].axes) - {"batch"} == set(last.contracted)
+    deep = folded(circuit(nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(n)]), (2, 4)))
+    assert [o.symbol for o in deep.operations] == ["linear", "relu"]
+
+
+def test_axes_that_change_places_do_not_fold() -> None:
+    class Turn(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.transpose(1, 2).softmax(-1)
+
+    d = circuit(nn.Sequential(*[Turn() for _ in range(3)]), torch.zeros(2, 4, 4), axes="batch y x")
+    assert len([o for o in folded(d).operations if o.symbol == "softmax"]) == 3
+
+
+class Cut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.l = nn.Linear(4, 6)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = self.l(x)
+        a, b = y.chunk(2, -1)
+        z = torch.cat([x, y], -1)
+        return a.exp(), b.sin(), y[:, 2].tan(), y[:, ::3].cos(), z[:, 4].log(), y.unbind(-1)[1].sinh()
+
+
+@pytest.mark.parametrize("unit", range(6))
+def test_a_unit_is_followed_through_cuts_and_joins(unit: int) -> None:
+    d = circuit(Cut(), (2, 4))
+    reach = highlight(d, "l", unit)
+    found = {o.symbol for o in d.operations if o.name in reach.operations and o.kind == "elementwise"}
+    lit = {
+        "exp": unit < 3,
+        "sin": unit >= 3,
+        "tan": unit == 2,
+        "cos": unit % 3 == 0,
+        "log": unit == 0,
+        "sinh": unit == 1,
+    }
+    assert found == {k for k, v in lit.items() if v}
+
+
+class Broken(nn.Module):
+    """Between the two steps of `part`, which the network calls as functions, runs one that needs neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.part(x) + x
+
+
+def test_what_breaks_a_module_up_is_done_before_it_where_it_can_be() -> None:
+    d = circuit(Broken(), (2, 4))
+    steps = list(d.operations)
+    extra = Operation("e", "elementwise", "exp", (d.inputs[0],), ("e",), broadcast=("batch", "feature"))
+    arrays = {**d.arrays, "e": Array("e", d.arrays[d.inputs[0]].axes)}
+    apart = replace(d, operations=(steps[0], extra, *steps[1:]), arrays=arrays, outputs=(*d.outputs, "e"))
+    assert [o.symbol for o in to_depth(apart, 0).operations] == ["exp", "Sequential", "+"]
+    assert len(expand(to_depth(apart, 0), "part", apart).operations) == len(apart.operations)

@@ -527,3 +527,26 @@ def test_grids_that_are_refused(make, match):
 def test_layouts_that_do_not_exist():
     with pytest.raises(UnknownNameError, match="channels"):
         to_neural_operator(nn.Conv1d(1, 1, 3), [8], layout="chanels")
+
+
+class ByHand(nn.Module):
+    """Attention out of functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(x).split(16, -1)
+        weight = torch.einsum("bqd,bkd->bqk", q, k).softmax(-1)
+        return self.out(weight @ v).softmax(-1) - x.mean(1, keepdim=True)
+
+
+def test_functions_that_mix_positions_are_named_and_others_are_not() -> None:
+    # 16 points and 16 features: only what grows with the grid is of space, which the einsum and the last softmax do not run over.
+    _, report = to_neural_operator(ByHand(), [16], example=torch.randn(2, 16, 16), layout="points")
+    assert sorted(report["layer"]) == ["function matmul", "function mean", "function softmax"]
+    assert (report["replaced by"] == "").all()
+    assert report["reason"].str.contains("uniform grids").all()
+    with pytest.raises(InputError, match="axes"):
+        to_neural_operator(nn.Conv1d(1, 1, 3), ["time"])  # type: ignore[list-item]

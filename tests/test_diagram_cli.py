@@ -160,3 +160,35 @@ def test_a_branch_on_values_is_told(capsys: pytest.CaptureFixture[str], home: Pa
     assert code == 0, err
     assert "note: " in out
     assert "mynet.py:" in out
+
+
+@pytest.mark.parametrize("shape", ["2,x,6", "2,,6", "2,a", ",6", "2,6,,"])
+def test_an_input_with_an_empty_field_is_refused(capsys: pytest.CaptureFixture[str], home: Path, shape: str) -> None:
+    code, _, err = run(capsys, "mynet.py:Net", "--input", shape)
+    assert code != 0
+    assert "positive sizes" in err
+
+
+@pytest.mark.parametrize("shape", ["2x6", "2 6", "(2, 6)", "2,6"])
+def test_shapes_may_be_written_in_several_ways(capsys: pytest.CaptureFixture[str], home: Path, shape: str) -> None:
+    code, _, err = run(capsys, "mynet.py:Net", "--input", shape, "--text")
+    assert code == 0, err
+
+
+def test_mistakes_are_said_before_the_network_runs(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    code, _, err = run(capsys, "mynet.py:Net", "--input", "2,5", "--highlight", "outt:3")  # 5 does not fit either
+    assert code != 0
+    assert "unknown module 'outt'" in err
+    code, _, err = run(capsys, "mynet.py:Net", "--input", "2,5", "--to", "mynet.py/a.svg")
+    assert code != 0
+    assert "cannot be written" in err
+
+
+def test_a_folder_with_a_configuration_alone_is_drawn(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=20, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+    config.architectures = ["GPT2LMHeadModel"]
+    config.save_pretrained(home / "plan")
+    code, out, err = run(capsys, "./plan")
+    assert code == 0, err
+    assert "random weights" in out

@@ -69,7 +69,7 @@ def test_knots_of_one_layer_are_the_roots_of_its_units(width: int, seed: int) ->
                 [np.roots([rw * gw + bw, rw * gb + rb * gw, rb * gb + bb]) for rw, rb, gw, gb, bw, bb in terms]
             )
             roots = [z.real for z in roots if abs(z.imag) < 1e-12]
-        wanted = np.sort([(z + 3) / 6 for z in roots if -3 < z < 3])
+        wanted = np.sort([z for z in roots if -3 < z < 3])
         found = pieces.stop.values[:-1]
         assert len(found) == len(wanted)
         assert np.abs(found - wanted).max(initial=0) < 1e-5  # float32 weights made the roots
@@ -106,6 +106,8 @@ def test_pictures_and_batch_norm() -> None:
     )  # fmt: skip
     line = torch.randn(2, 2, 6, 6)
     pieces = spline_pieces(model, (line[0], line[1]))
+    assert list(pieces) == ["start_fraction", "stop_fraction", "degree"]
+    assert pieces.stop_fraction.iloc[-1] == 1
     assert len(pieces) > 5
     assert pieces.degree.max() == 2
     assert model.training
@@ -118,7 +120,7 @@ def test_a_knot_between_two_points_of_the_grid_is_found() -> None:
         bump[0].bias.copy_(torch.tensor([-0.099, -0.1, -0.101]))
         bump[2].weight.copy_(torch.tensor([[1.0, -2.0, 1.0]]))
     pieces = spline_pieces(bump, (-1.0, 1.0), n_points=21)
-    assert np.allclose(pieces.stop.values[:-1] * 2 - 1, [0.099, 0.1, 0.101], atol=1e-6)
+    assert np.allclose(pieces.stop.values[:-1], [0.099, 0.1, 0.101], atol=1e-6)
     assert pieces.degree.tolist()[:3] == [0, 1, 1]
 
 
@@ -138,6 +140,8 @@ def test_lines_that_are_none() -> None:
     for line in ((1.0, 1.0), (0.0, float("nan")), (np.zeros(2), np.zeros(3))):
         with pytest.raises(InputError, match="two different inputs"):
             spline_pieces(model, line)
+    with pytest.raises(InputError, match="takes 2"):
+        spline_pieces(chain((2, 3, 1), between=nn.ReLU), (-1, 1))
     with pytest.raises(InputError, match="n_points=1"):
         spline_pieces(model, (-1, 1), n_points=1)
     with pytest.raises(ModelError, match="degree 4"):

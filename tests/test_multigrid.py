@@ -548,3 +548,11 @@ def test_the_one_cycle_schedule_is_torch_s():
 def test_bad_input_is_named(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+def test_a_whole_network_is_refused_with_the_way_to_a_layer() -> None:
+    net = MgNO(1, 1, 2, 2, (1, 2))
+    with pytest.raises(InputError, match="layers"):
+        refined(net)
+    with pytest.raises(InputError, match="layers"):
+        greens_function(net, 0, 0, (1, 1), size=7)

@@ -604,3 +604,10 @@ def test_a_closed_local_integral_counts_its_ends_by_half() -> None:
     truth = at(2049)
     errors = [float((at(n) - truth[:: 2048 // (n - 1)]).abs().max()) for n in (65, 257)]
     assert errors[0] / errors[1] > 10  # second order would be 16, first order 4
+
+
+def test_one_size_alone_is_refused() -> None:
+    from nissl.evaluation.discretisation import discretisation_error
+
+    with pytest.raises(InputError, match="at least two sizes"):
+        discretisation_error(nn.Identity(), torch.randn(1, 1, 64), 16)

@@ -201,3 +201,10 @@ def test_long_settings_are_cut_to_where_they_differ(tmp_path) -> None:
     checkpoint.save(tmp_path / "c.pt", {}, {"model": repr(wide(1))})
     with pytest.raises(InputError, match=r"out_features=1.*out_features=2"):
         checkpoint.load(tmp_path / "c.pt", {"model": repr(wide(2))})
+
+
+def test_an_optimiser_that_is_made_already_is_refused_in_words() -> None:
+    model = torch.nn.Linear(1, 1)
+    for given in (torch.optim.SGD(model.parameters(), lr=0.1), [{"params": list(model.parameters())}]):
+        with pytest.raises(InputError, match="lambda parameters, lr"):
+            train(model, [(torch.ones(1, 1),)], lambda m, x: m(x).sum(), steps=1, optimiser=given)

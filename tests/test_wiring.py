@@ -665,3 +665,29 @@ def test_a_mean_over_a_batch_that_a_weight_does_not_see_is_refused() -> None:
     with pytest.raises(InputError, match="divide the direction"):
         w.from_torch(Shifted(), torch.randn(8, 3), reduce="mean")
     w.from_torch(Shifted(), torch.randn(8, 3))
+
+
+def test_what_is_no_box_or_network_is_refused_in_words() -> None:
+    from nissl.diagrams.wiring import adaptive_control, from_torch, real, run
+
+    net, x = nn.Sequential(nn.Linear(3, 2)), torch.randn(5, 3)
+    t = real(2)
+    lens = Lens.differentiable(torch.tanh, t, t)
+    for wrong in (
+        lambda: from_torch(net, x, lr="a"), lambda: from_torch(net, torch.randn(5, 4)), lambda: from_torch(3, x), lambda: lens >> torch.tanh,
+        lambda: lens @ 3, lambda: Space("ab"), lambda: adaptive_control(torch.eye(2), torch.randn(9, 2), change=5),
+        lambda: run(lens, torch.randn(5, 2), steps="5"),
+    ):  # fmt: skip
+        with pytest.raises(InputError):
+            wrong()
+
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Tanh()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x) @ torch.ones(x.shape[1], x.shape[1])
+
+    with pytest.raises(ModelError, match=r"test_wiring.py:\d+, `return self.inner"):
+        from_torch(Sized(), x)

@@ -179,7 +179,7 @@ def whole_number(name: str, value: Any, least: int) -> int:
     except TypeError:
         found = None
     if found is None or found < least:
-        raise InputError(f"{name}={value!r}; allowed: a whole number, at least {least}")
+        raise InputError(f"{name}={value!r}; allowed: a whole number of at least {least}")
     return found
 
 

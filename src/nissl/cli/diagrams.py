@@ -8,6 +8,7 @@ import importlib.util
 import re
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,7 +44,9 @@ def diagram(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Draw a network as a neural circuit diagram: axes as wires, what each step does to them, its cost and memory."""
+    said: list[warnings.WarningMessage] = []
     with quiet(as_json):
+        from nissl.diagrams import circuit
         from nissl.diagrams.drawing import save
         from nissl.diagrams.drawing.picture import checked_path
         from nissl.diagrams.drawing.theme import check_theme
@@ -54,12 +57,18 @@ def diagram(
         shapes = [_shape(s) for s in input_ or ()]
         if depth is not None and depth < 0:
             raise InputError(f"depth {depth}; allowed: 0 (the network's children as boxes), 1, 2, ...")
-        drawn = _circuit(model, shapes[0] if len(shapes) == 1 else tuple(shapes) or None, axes, simplified=not raw)
+        network = _opened(model)
+        if unit is not None:
+            network.check_module(unit[0])
+        given = shapes[0] if len(shapes) == 1 else tuple(shapes) or None
+        drawn = circuit(network, given, axes=axes, simplified=not raw)
         if text and to is None:
             target = None
         else:
             options = {"depth": depth, "fold": not raw, "theme": theme, "highlight": unit}
-            save(drawn, target, **({} if target.suffix.lower() in (".txt", ".json") else options))
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                save(drawn, target, **({} if target.suffix.lower() in (".txt", ".json") else options))
     if as_json:
         print_json(_summary(drawn, target))
         return
@@ -67,21 +76,23 @@ def diagram(
         typer.echo(drawn.to_text().rstrip())
     else:
         _say(drawn)
+    for message in said:
+        if str(message.message).startswith("the picture"):
+            typer.echo(f"note: {message.message}")
     if target is not None:
         typer.echo(str(target))
 
 
-def _circuit(model: str, shapes: Any, axes: str | None, *, simplified: bool) -> Any:
-    from nissl.diagrams import circuit
+def _opened(model: str) -> Any:
+    """The network that a person means."""
+    from nissl.diagrams._opening import opened
 
     own = re.fullmatch(r"(?P<where>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?", model)
     if own:
-        return circuit(
-            _own_module(own["where"], own["name"], own["call"] or "()"), shapes, axes=axes, simplified=simplified
-        )
+        return opened(_own_module(own["where"], own["name"], own["call"] or "()"))
     if model.endswith(".py"):
         raise InputError(f"{model!r} is a file of Python; say which network in it: {model}:NAME")
-    return circuit(model, shapes, axes=axes, simplified=simplified)
+    return opened(model)
 
 
 def _own_module(where: str, name: str, call: str) -> Any:
@@ -112,7 +123,7 @@ def _own_module(where: str, name: str, call: str) -> Any:
         ) from error
     if not isinstance(made, nn.Module):
         raise InputError(f"{where}:{name}() gives a {type(made).__name__}, no torch module")
-    return made.eval()
+    return made
 
 
 def _arguments(call: str) -> tuple[list[Any], dict[str, Any]]:
@@ -168,10 +179,10 @@ def _where(error: BaseException) -> str:
 
 
 def _shape(given: str) -> tuple[int, ...]:
-    try:
-        shape = tuple(int(part) for part in re.split(r"[,x×\s]+", given.strip("()[] ,")))
-    except ValueError:
-        shape = ()
+    """Sizes between commas, crosses or spaces; one comma may stand at the end."""
+    plain = given.strip().strip("()[]").strip()
+    good = re.fullmatch(r"\d+((\s*[,x×]\s*|\s+)\d+)*\s*,?", plain, re.ASCII)
+    shape = tuple(int(part) for part in re.findall(r"\d+", plain)) if good else ()
     if not shape or min(shape) < 1:
         raise InputError(f"input {given!r}; allowed: positive sizes with commas, such as 2,3,64,64")
     return shape

@@ -39,12 +39,16 @@ def runs_of(operations: Iterable[Operation], groups: Iterable[str | None]) -> li
 def gathered(operations: Iterable[Operation], groups: Iterable[str | None]) -> list[tuple[Operation, str | None]]:
     """Operations in an order in which those of a group follow one another, where what breaks them up can be done before them."""
     order = list(zip(operations, groups, strict=True))
-    last = {group: i for i, (_, group) in enumerate(order) if group is not None}
-    for group in last:
-        start = next(i for i, (_, g) in enumerate(order) if g == group)
-        end = max(i for i, (_, g) in enumerate(order) if g == group)
-        if end - start + 1 == sum(g == group for _, g in order[start : end + 1]):
+    spans: dict[str, tuple[int, int, int]] = {}
+    for i, (_, group) in enumerate(order):
+        if group is not None:
+            start, _, count = spans.get(group, (i, i, 0))
+            spans[group] = (start, i, count + 1)
+    for group, (start, end, count) in spans.items():
+        if end - start + 1 == count:
             continue
+        start = next(i for i, (_, g) in enumerate(order) if g == group)  # others may have moved it
+        end = max(i for i, (_, g) in enumerate(order) if g == group)
         before: list[tuple[Operation, str | None]] = []
         after: list[tuple[Operation, str | None]] = []
         made: set[str] = set()  # by what stays behind

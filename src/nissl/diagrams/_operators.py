@@ -60,6 +60,12 @@ def operator(target: str) -> Callable[..., Any]:
     return found
 
 
+def draws(target: str) -> bool:
+    """Whether an operator's numbers do not follow from what it takes: they are drawn at random, or left unset."""
+    unset = target.startswith(("aten.empty", "aten.new_empty"))
+    return unset or (bool(target) and torch.Tag.nondeterministic_seeded in getattr(operator(target), "tags", ()))
+
+
 _PYTHON: dict[str, Callable[..., Any]] = {
     "getitem": lambda a, i: a[i],
     "add": lambda a, b: a + b,

@@ -247,7 +247,8 @@ class CircuitDiagram:
         """Operations of all products and sums, two a multiply-add; see `cost.flops`."""
         from nissl.diagrams.cost import flops
 
-        return flops(self)
+        found: Any = flops(self)
+        return found
 
     def memory(self) -> Any:
         """Bytes held at every step, at most, and for the way back; see `memory.memory`."""

@@ -13,15 +13,16 @@ from torch import nn
 
 from nissl.diagrams._derivation import Derivation
 from nissl.diagrams._inputs import prepare
+from nissl.diagrams._opening import Opened, opened
 from nissl.diagrams.circuit import CircuitDiagram
 from nissl.diagrams.simplifying import simplified as simpler
 from nissl.diagrams.tracing import trace
 from nissl.errors import InputError
-from nissl.models import Model, load
+from nissl.models import Model
 
 
 def circuit(
-    model: str | nn.Module | Model,
+    model: str | nn.Module | Model | Opened,
     inputs: Any = None,
     *,
     axes: str | Mapping[str, str] | None = None,
@@ -36,7 +37,8 @@ def circuit(
     Parameters
     ----------
     model
-        A torch module, a `Model`, or anything that `nissl.load` opens.
+        A torch module, a `Model`, or anything that `nissl.load` opens; also a folder of a Hugging Face model that holds a
+        configuration alone.
     inputs
         An example of what it takes: a tensor, a tuple or a mapping of tensors, a prepared `Inputs`, or shapes such as
         `(2, 3, 64, 64)`. None makes one where it can be known what the network takes.
@@ -84,8 +86,8 @@ def circuit(
     """
     if branches not in ("follow", "stop"):
         raise InputError(f"branches={branches!r}; allowed: follow, stop")
-    loaded = model if isinstance(model, nn.Module) else load(model)
-    module = loaded if isinstance(loaded, nn.Module) else loaded.module
+    source = model if isinstance(model, Opened) else opened(model)
+    loaded, module = source.loaded, source.module
     title = name or (loaded.name if isinstance(loaded, Model) else type(module).__name__)
     given = prepare(module, loaded if isinstance(loaded, Model) else None, inputs, axes, tuple(dynamic or ()))
     seen = trace(
@@ -97,9 +99,24 @@ def circuit(
         training=training,
         follow=branches == "follow",
     )
-    notes = [*given.notes, *seen.notes]
+    notes = [*source.notes, *given.notes, *seen.notes]
     if training:
         notes.append("in training mode")
+    elif changed := _changed_by_mode(module):
+        notes.append(
+            f"drawn in evaluation mode, though the network is in training mode and has {changed}; training=True draws that"
+        )
     derivation = Derivation(seen, given.axes, title, notes)
     diagram = derivation.diagram()
     return simpler(diagram, derivation.names.parts()) if simplified else diagram
+
+
+def _changed_by_mode(module: nn.Module) -> str:
+    """What a module in training mode has that runs otherwise there."""
+    parts = [m for m in module.modules() if m.training]
+    found = []
+    if any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in parts):
+        found.append("dropout")
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in parts):
+        found.append("batch norm")
+    return " and ".join(found)

@@ -90,13 +90,19 @@ def expand(diagram: CircuitDiagram, path: str, original: CircuitDiagram) -> Circ
         if operation.kind != "module" or operation.module != path:
             steps.append(operation)
             continue
-        run = next((r for r in runs if set(operation.outputs) <= {n for o in r for n in o.outputs}), None)
+        run = next((r for r in runs if _stands_for(operation, r)), None)
         if run is None:
             raise InputError(f"box {path!r} does not come from the diagram that was given as its original")
         steps.extend(run)
     return with_steps(
         diagram, steps, {**original.arrays, **diagram.arrays}, {**original.boxes, **diagram.boxes}, original
     )
+
+
+def _stands_for(box: Operation, run: list[Operation]) -> bool:
+    """Whether a box takes and gives what a run of operations does."""
+    made = {n for o in run for n in o.outputs}
+    return set(box.outputs) <= made and {n for o in run for n in o.inputs} - made <= set(box.inputs)
 
 
 def folded(diagram: CircuitDiagram) -> CircuitDiagram:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from nissl.errors import DiagramError, InputError, unknown
 
 Values = dict[str, Tensor]
 _EQUATIONS = ("linear", "contraction")
-_BY_VALUE = ("asks for values at ", "code without a line")  # how notes begin that say what was decided by values
+# How notes begin that say where the code asked for values, and what it was told at which line.
+_BY_VALUE = re.compile(r"asks for values at |code without a line: |[^`]+:\d+ `")
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,9 @@ class Program:
                 kind = f"{type(value).__module__}.{type(value).__name__}"
                 raise InputError(f"input {name!r} is a {kind}; allowed: torch tensors, such as torch.as_tensor({name})")
         if parameters is None and self._needed and not held:
-            shown = ", ".join(map(repr, self._needed[:3])) + (", ..." if len(self._needed) > 3 else "")
+            shown = ", ".join([*map(repr, self._needed[:3]), *(["..."] if len(self._needed) > 3 else [])])
             raise InputError(
-                f"this program needs weights ({shown} {len(self._needed)} in all); call program(x, parameters=module)"
+                f"this program needs weights ({shown}, {len(self._needed)} in all); call program(x, parameters=module)"
             )
         for name in self._needed:
             if name not in held:
@@ -134,8 +136,22 @@ def compile_diagram(diagram: CircuitDiagram, parameters: nn.Module | Mapping[str
     DiagramError
         The diagram is partial, has a box that only stands for others, or an operation that torch does not know.
     """
+    program = build(diagram, parameters)
+    if said := by_values(diagram):
+        warnings.warn(
+            f"{diagram.name} was followed on the values of its example, so this program is right only for inputs that decide the "
+            f"same: {'; '.join(said)}",
+            stacklevel=2,
+        )
+    return program
+
+
+def build(diagram: CircuitDiagram, parameters: nn.Module | Mapping[str, Tensor] | None = None) -> Program:
+    """As `compile_diagram`, without its warning: for what is run beside the network."""
     if not isinstance(diagram, CircuitDiagram):
-        raise InputError(f"a {type(diagram).__name__} is no diagram; draw one first: nissl.diagrams.circuit(module, inputs)")
+        raise InputError(
+            f"a {type(diagram).__name__} is no diagram; draw one first: nissl.diagrams.circuit(module, inputs)"
+        )
     if not diagram.complete or diagram.feedback:
         why = "could be followed only in part" if not diagram.complete else "has feedback"
         raise DiagramError(f"{diagram.name} {why} and cannot be compiled; notes: {'; '.join(diagram.notes) or 'none'}")
@@ -148,23 +164,12 @@ def compile_diagram(diagram: CircuitDiagram, parameters: nn.Module | Mapping[str
             raise DiagramError(
                 f"{operation.name!r} ({operation.symbol}) only stands for others; compile the diagram before it is collapsed"
             )
-    if said := by_values(diagram):
-        warnings.warn(
-            f"{diagram.name} was followed on the values of its example, so this program is right only for inputs that decide the "
-            f"same: {'; '.join(said)}",
-            stacklevel=2,
-        )
     return Program(diagram, {} if parameters is None else tensors_of(parameters))
 
 
 def by_values(diagram: CircuitDiagram) -> list[str]:
-    """Notes that say what was decided by the values of the example: a branch that was taken, numbers that were written in.
-
-    The first names where the code asks, those with the same line what it was told.
-    """
-    asked = [n for n in diagram.notes if n.startswith(_BY_VALUE)]
-    lines = [n.removeprefix(_BY_VALUE[0]).split(":")[0] + ":" for n in asked if n.startswith(_BY_VALUE[0])]
-    return [n for n in diagram.notes if n in asked or (asked and n.startswith(tuple(lines)))]
+    """Notes that say what was decided by the values of the example: a branch that was taken, numbers that were written in."""
+    return [n for n in diagram.notes if _BY_VALUE.match(n)]
 
 
 def tensors_of(source: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -79,6 +79,22 @@ class Along:
         self.model, self.batch_size = copy.deepcopy(model).double().eval(), batch_size
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self.start, self.step = ends[0].to(device), (ends[1] - ends[0]).to(device)
+        holder = next((m for m in self.model.modules() if m._parameters), None)
+        width = getattr(holder, "in_features", 1)
+        if self.one_number and isinstance(width, int) and width != 1:
+            raise InputError(
+                f"the line runs between single numbers, but the network takes {width}; give two inputs, such as "
+                f"(torch.zeros({width}), torch.ones({width}))"
+            )
+
+    @property
+    def one_number(self) -> bool:
+        """Whether an input is one number, so that places on the line have a value."""
+        return self.start.numel() == 1
+
+    def places(self, t: np.ndarray) -> np.ndarray:
+        """The input itself where it is one number, otherwise the fraction of the line."""
+        return float(self.start) + t * float(self.step) if self.one_number else t
 
     def __call__(self, t: np.ndarray) -> tuple[Float[np.ndarray, "place output"], Bool[np.ndarray, "place unit"]]:
         parts = [self._some(t[i : i + self.batch_size]) for i in range(0, len(t), self.batch_size)]

@@ -18,15 +18,25 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from nissl.diagrams._equations import split
+from nissl.diagrams._operators import draws
 from nissl.diagrams._sizes import evaluate, sizes_of
 from nissl.diagrams.circuit import CircuitDiagram, Operation
 from nissl.diagrams.cost import flops
-from nissl.diagrams.program import compile_diagram, run_operation
+from nissl.diagrams.program import Program, build, by_values, run_operation
+from nissl.errors import InputError
+from nissl.evaluation._beside import as_drawn, called, fitting, seeded
 from nissl.evaluation._swapping import swapped
 
 Inputs = Shaped[Tensor, "..."] | Sequence[Shaped[Tensor, "..."]]
 EQUAL = {torch.float32: 1e-5, torch.float64: 1e-10}
 LAW = 1e-6  # how far indexing before and after may differ
+# Products that torch's counter leaves out, from the shapes of what they take.
+_UNCOUNTED = {
+    torch.ops.aten.mv: lambda m, _, **__: 2 * m.numel(),
+    torch.ops.aten.dot: lambda a, _, **__: 2 * a.numel(),
+    torch.ops.aten.addmv: lambda _, m, *__, **___: 2 * m.numel(),
+    torch.ops.aten._trilinear: lambda a, w, *_, **__: 2 * a[:-1].numel() * w.numel(),
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class DiagramMatch:
         Table of `operation`, `axis`, `role` (`broadcast` or `acted`), `held` (the share of random inputs for which indexing
         before is indexing after), `gap`.
     flops, counted
-        Operations in the diagram and by torch's counter, for every set of inputs.
+        Operations in the diagram and by torch's counter, for every set of inputs; see `counted_flops` for what is added there.
     """
 
     gaps: tuple[float, ...]
@@ -88,7 +98,8 @@ def diagram_matches(
     Parameters
     ----------
     module, diagram
-        The network, in the mode in which it was drawn, and its diagram.
+        The network and its diagram. It runs in the mode in which it was drawn, whichever it is in; its mode and buffers are put
+        back. What draws random numbers draws the same on both sides.
     inputs
         What the network takes: a tensor, or several in order.
     *more
@@ -99,6 +110,16 @@ def diagram_matches(
         Random inputs on which the laws are tried.
     seed
         Of them.
+
+    Raises
+    ------
+    InputError
+        Arguments in another order, inputs that are no tensors, do not fit the diagram or hold NaN (NaN equals NaN: nothing would
+        be tested).
+    DiagramError
+        The diagram of another network.
+    ModelError
+        The network does not run on these inputs.
 
     Examples
     --------
@@ -112,23 +133,23 @@ def diagram_matches(
     ----------
     Abbott 2024, "Neural Circuit Diagrams".
     """
-    program = compile_diagram(diagram, module)
     sets = [_listed(x) for x in (inputs, *more)]
-    with torch.no_grad():
-        results = [(_outputs(module(*x)), _outputs(program(*x))) for x in sets]
+    sizes = fitting(module, diagram, sets)
+    with torch.no_grad(), as_drawn(module, diagram, sets[0]):
+        program = build(diagram, module)
+        results = [(_outputs(seeded(seed, called, module, x)), _outputs(seeded(seed, program, *x))) for x in sets]
+        if not all(any((~t.isnan()).any() for t in truth) for truth, _ in results):
+            raise InputError(f"{diagram.name} gives no number on these inputs, so there is nothing to compare")
         gaps = tuple(largest_gap(a, b) for a, b in results)
         wrong = swapped(diagram)
-        gap = None if wrong is None else _gap_of(wrong, module, sets[0], results[0][0])
+        gap = None if wrong is None else _gap_of(wrong, module, sets[0], results[0][0], seed)
         laws = broadcast_laws(diagram, sets[0], parameters=module, repeats=repeats, seed=seed)
+        counted = tuple(counted_flops(module, x) for x in sets)
     real = [t for t in results[0][0] if t.is_floating_point()]
     if tolerance is None:
         tolerance = max((EQUAL.get(t.dtype, 1e-2) for t in real), default=0.0)
     cost = flops(diagram)
-    own = tuple(
-        evaluate(cost, sizes_of(diagram, {n: tuple(t.shape) for n, t in zip(diagram.inputs, x, strict=True)}))
-        for x in sets
-    )
-    return DiagramMatch(gaps, gap, tolerance, laws, own, tuple(counted_flops(module, x) for x in sets))
+    return DiagramMatch(gaps, gap, tolerance, laws, tuple(evaluate(cost, s) for s in sizes), counted)
 
 
 def broadcast_laws(
@@ -152,13 +173,15 @@ def broadcast_laws(
     """
     inputs = _listed(inputs)
     generator = torch.Generator().manual_seed(seed)
-    program = compile_diagram(diagram, parameters)
+    program = build(diagram, parameters)
+    held = program.arrays(*inputs)
+    sizes = sizes_of(diagram, {n: tuple(t.shape) for n, t in zip(diagram.inputs, inputs, strict=True)})
     tried: dict[tuple[str, str, str], list[float]] = {}
     for k in range(repeats):
-        drawn = list(inputs) if k == 0 else [_like(t, generator) for t in inputs]
-        values = program.arrays(*drawn)
-        sizes = sizes_of(diagram, {n: tuple(t.shape) for n, t in zip(diagram.inputs, drawn, strict=True)})
+        values = held if k == 0 else _others(program, inputs, held, generator)
         for operation in diagram.operations:
+            if draws(operation.target):  # other numbers at every index, whatever it takes
+                continue
             for role, axes in (("broadcast", operation.broadcast), ("acted", operation.acted)):
                 for axis in axes:
                     if (n := evaluate(diagram.size(axis), sizes)) < 2:
@@ -201,30 +224,54 @@ def _places(diagram: CircuitDiagram, operation: Operation, name: str, axis: str)
     return [i for i, a in enumerate(axes) if a == axis]
 
 
+def _others(
+    program: Program, inputs: Sequence[Tensor], held: dict[str, Tensor], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """All arrays on other inputs; those held where these take another branch: a diagram has the sizes of one of them.
+
+    Sparse experts are such a case: how many tokens an expert gets follows from values.
+    """
+    try:
+        values = program.arrays(*(_like(t, generator) for t in inputs))
+    except (RuntimeError, IndexError):
+        if not by_values(program.diagram):
+            raise
+        return held
+    return values if all(values[n].shape == t.shape for n, t in held.items()) else held
+
+
 def _like(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Other numbers of the same shape: normal ones, or whole ones of the same range."""
+    """Other numbers of the same shape: normal ones, or whole ones among those that the array holds."""
     if tensor.is_floating_point():
         return torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype).to(tensor.device)
     if tensor.dtype == torch.bool or not tensor.numel():
         return tensor
-    low, high = int(tensor.min()), int(tensor.max()) + 1
-    return torch.randint(low, high, tensor.shape, generator=generator, dtype=tensor.dtype).to(tensor.device)
+    known = tensor.unique()
+    return known[torch.randint(len(known), tensor.shape, generator=generator).to(tensor.device)]
 
 
-def _gap_of(diagram: CircuitDiagram, module: nn.Module, inputs: Inputs, truth: Sequence[Tensor]) -> float:
+def _gap_of(diagram: CircuitDiagram, module: nn.Module, inputs: Inputs, truth: Sequence[Tensor], seed: int) -> float:
     """Largest difference; infinite where the diagram does not run at all."""
     try:
-        return largest_gap(truth, _outputs(compile_diagram(diagram, module)(*_listed(inputs))))
+        return largest_gap(truth, _outputs(seeded(seed, build(diagram, module), *_listed(inputs))))
     except (RuntimeError, ValueError, IndexError):
         return float("inf")
 
 
 def counted_flops(module: nn.Module, inputs: Inputs) -> int:
-    """What torch's counter counts, attention as sums of products: fused kernels count as nothing on the CPU."""
+    """What torch's counter counts, attention as sums of products: fused kernels count as nothing on the CPU.
+
+    The counter leaves out `mv`, `dot`, `addmv` and the bilinear map; two a multiply-add are added for these, from the shapes with
+    which they run.
+    """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with (
+            torch.no_grad(),
+            sdpa_kernel(SDPBackend.MATH),
+            FlopCounterMode(display=False, custom_mapping=_UNCOUNTED) as counter,
+        ):
             module(*_listed(inputs))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -234,6 +281,8 @@ def counted_flops(module: nn.Module, inputs: Inputs) -> int:
 def largest_gap(one: Sequence[Tensor], other: Sequence[Tensor], *, relative: bool = False) -> float:
     """The largest difference between arrays, two by two; as a share of the largest number where `relative` and that is above 1."""
     found = 0.0
+    if len(one) != len(other):
+        return float("inf")
     for a, b in zip(one, other, strict=True):
         if a.shape != b.shape:
             return float("inf")
@@ -251,7 +300,7 @@ def largest_gap(one: Sequence[Tensor], other: Sequence[Tensor], *, relative: boo
 
 
 def _listed(inputs: Inputs) -> list[Tensor]:
-    return [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    return list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]  # type: ignore[list-item]
 
 
 def _outputs(result: object) -> list[Tensor]:

@@ -78,7 +78,7 @@ def discretisation_error(
     >>> round(table.attrs["order"], 1)
     2.0
     """
-    sizes = sorted(sizes)
+    sizes = _sizes(sizes)
     fine = _check(field, sizes, boundary)
     with torch.no_grad():
         best = _run(module, field, fine) if reference is None else reference
@@ -149,7 +149,7 @@ def is_discretisation_agnostic(
         Which axis of the field holds the points: 2 for (batch, channel, point), 1 for (batch, point, channel), which also is the axis that is
         subsampled. All axes after the channels if None.
     tolerance
-        Largest relative error on the coarsest of `sizes`, which should be the training grid.
+        Largest relative error on the coarsest of `sizes`, which therefore should be the training grid; a smaller size is judged as strictly.
 
     Returns
     -------
@@ -190,7 +190,7 @@ def is_discretisation_agnostic(
     turned = points_axis == 1
     run = _Turned(module) if turned else module
     given = field.transpose(1, 2) if turned else field
-    sizes = sorted(sizes)
+    sizes = _sizes(sizes)
     _check(given, sizes, boundary)
     try:
         table = discretisation_error(run, given, sizes, boundary=boundary)
@@ -285,6 +285,12 @@ def _gap(coarse: Tensor, best: Tensor, n: int, fine: int, boundary: str) -> floa
             )
         best = _read(best, m, whole, boundary)
     return float((coarse - best).norm() / best.norm().clamp(min=1e-30))
+
+
+def _sizes(sizes: Any) -> list[int]:
+    if isinstance(sizes, int) or not isinstance(sizes, Sequence | np.ndarray) or not len(sizes):
+        raise InputError(f"sizes={sizes!r}; allowed: at least two sizes, such as [16, 32, 64]")
+    return sorted(int(n) for n in sizes)
 
 
 def _check(field: Tensor, sizes: Sequence[int], boundary: str) -> int:

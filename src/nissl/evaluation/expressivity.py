@@ -46,8 +46,8 @@ def spline_pieces(
     Returns
     -------
     pandas.DataFrame
-        A row a piece: `start` and `stop`, from 0 to 1 along the line (the inner ones are the knots), and `degree`, the highest over outputs. The
-        degree of a very short piece is what can be told from rounding errors.
+        A row a piece: `start` and `stop` (the inner ones are the knots), and `degree`, the highest over outputs. For an input of one number they are that
+        input; otherwise the columns are `start_fraction` and `stop_fraction`, from 0 to 1 along the line. The degree of a very short piece is what can be told from rounding errors.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def spline_pieces(
     ...         _ = parameter.fill_(1.0)
     >>> pieces = spline_pieces(net, (-3.0, 1.0))  # 1 + max(x + 1, 0)
     >>> pieces.degree.tolist(), round(float(pieces.stop[0]), 6)
-    ([0, 1], 0.5)
+    ([0, 1], -1.0)
     """
     if n_points < 3 or max_degree < 1 or batch_size < 1:
         raise InputError(
@@ -81,7 +81,8 @@ def spline_pieces(
         degrees = _degrees(along, edges, max_degree)
         unclear = np.flatnonzero(degrees > max_degree)
         if not len(unclear):
-            return pd.DataFrame({"start": edges[:-1], "stop": edges[1:], "degree": degrees})
+            places, kind = along.places(edges), "" if along.one_number else "_fraction"
+            return pd.DataFrame({f"start{kind}": places[:-1], f"stop{kind}": places[1:], "degree": degrees})
         finer = [_knots(along, np.linspace(edges[i], edges[i + 1], n_points)) for i in unclear]
         knots, before = _apart(np.concatenate([knots, *finer])), knots
         if len(knots) == len(before):

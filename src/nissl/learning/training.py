@@ -123,6 +123,10 @@ def train(
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise InputError(f"{type(model).__name__} has no weights that can be trained")
+    if not isinstance(optimiser, str) and (isinstance(optimiser, torch.optim.Optimizer) or not callable(optimiser)):
+        raise InputError(
+            f"optimiser is {type(optimiser).__name__}; give a name, or a function that makes it: optimiser=lambda parameters, lr: torch.optim.SGD(groups, lr=lr)"
+        )
     make = OPTIMISERS[optimiser] if isinstance(optimiser, str) else optimiser
     descent = make(trained, lr=lr)
     shares = [group["lr"] / lr for group in descent.param_groups]

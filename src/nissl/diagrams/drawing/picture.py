@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,9 @@ def view_of(
 ) -> View:
     """Choose how much to show and lay it out; see `to_svg` for what the arguments mean."""
     if not diagram.operations:
-        raise InputError(f"diagram {diagram.name!r} has no operations to draw")
+        made = any("made up" in n for n in diagram.notes)
+        why = "; the input that was made up for it led to none: give one of your own, or its shape" if made else ""
+        raise InputError(f"diagram {diagram.name!r} has no operations to draw{why}")
     if not width >= 300:
         raise InputError(f"width {width!r}; allowed: 300 pixels or more")
     unit = highlight
@@ -167,7 +170,10 @@ def to_html(diagram: CircuitDiagram, *, theme: Theme = "auto", **options: Any) -
 
 
 def to_image(diagram: CircuitDiagram, *, theme: Theme = "light", scale: float = 2.0, **options: Any) -> Any:
-    """The picture as a `PIL.Image`, `scale` pixels for each of the SVG's; takes what `to_svg` takes, `auto` is light."""
+    """The picture as a `PIL.Image`, `scale` pixels for each of the SVG's; takes what `to_svg` takes, `auto` is light.
+
+    A picture too large for that is scaled down, with a warning; an SVG or less depth shows more.
+    """
     from nissl.diagrams.drawing.png import image_of
 
     check_theme(theme)
@@ -181,6 +187,8 @@ def checked_path(path: str | Path) -> Path:
     ------
     InputError
         Another suffix, or a folder.
+    StoreError
+        A place that cannot be written.
     """
     found = Path(path).expanduser()
     if found.suffix.lower() not in SUFFIXES:
@@ -189,13 +197,19 @@ def checked_path(path: str | Path) -> Path:
         )
     if found.is_dir():
         raise InputError(f"{str(found)!r} is a folder; give a file that ends in one of {', '.join(SUFFIXES)}")
+    above = next((p for p in found.absolute().parents if p.exists()), found.absolute().parent)
+    if not above.is_dir() or not os.access(found if found.exists() else above, os.W_OK):
+        raise StoreError(
+            f"{str(found)!r} cannot be written: {str(above)!r} is {'not a folder' if not above.is_dir() else 'not yours to write in'}"
+        )
     return found
 
 
 def save(diagram: CircuitDiagram, path: str | Path, **options: Any) -> Path:
     """Write a diagram; the suffix says as what: `.svg`, `.png`, `.html`, `.txt` or `.json`.
 
-    Takes what `to_svg` takes; text and JSON are always of the whole diagram, as only that can be read back.
+    Takes what `to_svg` takes; text and JSON are always of the whole diagram, as only that can be read back. A large PNG is scaled
+    down, with a warning; an SVG or less depth shows more.
 
     Raises
     ------

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from typing import Any
 
 from nissl.diagrams.drawing.primitives import Path, Picture, Rect, Text, printable
 from nissl.diagrams.drawing.theme import DARK, LIGHT, STYLES, Theme, check_theme, colour
 from nissl.errors import InputError
 
+SCALED = "the picture was scaled down"
+MORE = "an SVG shows all of it, less depth (--depth N) larger"
 LARGEST = 120_000_000  # pixels, before they are averaged
 
 
 def image_of(picture: Picture, theme: Theme = "light", scale: float = 2.0) -> Any:
-    """Paint a picture; `scale` pixels of the result for each of the SVG's.
+    """Paint a picture; `scale` pixels of the result for each of the SVG's, fewer with a warning where it is too large.
 
     Raises
     ------
@@ -29,11 +32,19 @@ def image_of(picture: Picture, theme: Theme = "light", scale: float = 2.0) -> An
     fine = 2 * scale  # painted twice as fine and averaged, so that edges are smooth
     wide, high = math.ceil(picture.width * fine), math.ceil(picture.height * fine)
     if wide * high > LARGEST:
-        if scale > 0.5:
-            return image_of(picture, theme, scale / 2)
-        raise InputError(
-            f"the picture of {picture.width:.0f} by {picture.height:.0f} is too large for a PNG; write an SVG, or draw less depth"
+        if scale <= 0.5:
+            raise InputError(
+                f"the picture of {picture.width:.0f} by {picture.height:.0f} is too large for a PNG; write an SVG, or draw less depth"
+            )
+        smaller = scale / 2
+        while smaller > 0.5 and picture.width * picture.height * 4 * smaller**2 > LARGEST:
+            smaller /= 2
+        image = image_of(picture, theme, smaller)
+        warnings.warn(
+            f"{SCALED} to {image.width} × {image.height} pixels, 1 / {scale / smaller:g} of what was asked; {MORE}",
+            stacklevel=2,
         )
+        return image
     canvas = Image.new("RGB", (wide, high), colours.paper)
     draw = ImageDraw.Draw(canvas)
     fonts: dict[tuple[float, bool], Any] = {}

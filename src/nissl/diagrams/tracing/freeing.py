@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _OUT = (Tensor.numpy, Tensor.tolist, Tensor.__array__)
@@ -35,23 +35,35 @@ class Freeing(TorchFunctionMode):
             self.leaving()
         elif self.fake and func is torch.functional.einsum and len(args) > 3 and isinstance(args[0], str):
             return _einsum(args[0], args[1:])
-        elif self.fake and func in _RESAMPLING and any(isinstance(n, torch.SymInt) for n in args[0].shape):
-            return _resampled(_RESAMPLING[func], *args, **kwargs)
+        elif self.fake and func is nn.functional.interpolate:
+            found = _resampled(*args, **kwargs) if args else None
+            if found is not None:
+                return found
         return func(*args, **kwargs)
 
 
 def _resampled(
-    target: str, x: Tensor, size: Any, corners: Any = None, scales: Any = None, *, scale_factors: Any = None
-) -> Tensor:
-    """The operator behind `interpolate`, given the new size as an expression of the old one."""
-    if "nearest" in target:
-        scales, options = corners if scales is None else scales, ()
-    else:
-        options = (bool(corners),)
-    scales = scale_factors if scales is None else scales
+    x: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: Any = None,
+    recompute_scale_factor: Any = None,
+    antialias: bool = False,
+) -> Tensor | None:
+    """The operator behind `interpolate`, given the new size as an expression of the old one; None for what else it can do."""
+    target, count = _RESAMPLING.get((mode, x.ndim)), x.ndim - 2
+    if target is None or recompute_scale_factor or antialias or (size is None) == (scale_factor is None):
+        return None
+    if isinstance(size, int | torch.SymInt):
+        size = [size] * count
+    scales = [scale_factor] * count if isinstance(scale_factor, int | float) else scale_factor
+    if len(size or scales) != count:
+        return None
     if size is None:
         size = [_times(n, s) for n, s in zip(x.shape[2:], scales, strict=True)]
-    return getattr(torch.ops.aten, target).default(x, list(size), *options, *(scales or ()))
+    options = () if "nearest" in target else (bool(align_corners),)
+    return getattr(torch.ops.aten, target).default(x, list(size), *options, *map(float, scales or ()))
 
 
 def _times(size: Any, scale: float) -> Any:
@@ -70,15 +82,14 @@ def _einsum(equation: str, operands: Any) -> Tensor:
     return torch._VF.einsum(equation, operands, path=path)  # type: ignore[attr-defined]
 
 
-_NAMES = [f"upsample_{k}{n}d" for k, n in (("nearest", 1), ("nearest", 2), ("nearest", 3), ("linear", 1))]
-_NAMES += [
-    "upsample_bilinear2d",
-    "upsample_trilinear3d",
-    "upsample_bicubic2d",
-    *(f"_upsample_nearest_exact{n}d" for n in (1, 2, 3)),
-]
-_RESAMPLING: dict[Any, str] = {getattr(torch._C._nn, n): n for n in _NAMES}
-
+_RESAMPLING: dict[tuple[str, int], str] = {
+    **{("nearest", n + 2): f"upsample_nearest{n}d" for n in (1, 2, 3)},
+    **{("nearest-exact", n + 2): f"_upsample_nearest_exact{n}d" for n in (1, 2, 3)},
+    ("linear", 3): "upsample_linear1d",
+    ("bilinear", 4): "upsample_bilinear2d",
+    ("bicubic", 4): "upsample_bicubic2d",
+    ("trilinear", 5): "upsample_trilinear3d",
+}
 
 # Shapes of operators that take numbers only.
 
@@ -91,9 +102,9 @@ def patches(x: Tensor, kernel: Any, dilation: Any, padding: Any, stride: Any) ->
     return x.new_empty([*batch, channels * prod(kernel), columns])
 
 
-def unpatched(x: Tensor, size: Any, kernel: Any, *_: Any) -> Tensor:
+def unpatched(x: Tensor, size: Any, kernel: Any, *rest: Any) -> Tensor:
     """Of `col2im`: columns put back."""
-    *batch, rows, _ = x.shape
+    *batch, rows, _count = x.shape
     return x.new_empty([*batch, rows // prod(kernel), *size])
 
 

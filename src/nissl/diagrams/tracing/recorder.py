@@ -60,7 +60,8 @@ class Recorder(TorchDispatchMode):
         self.failed: tuple[str, str, str | int] | None = None
         self.written: list[str] = []
         self.guards: list[Any] = []  # what has been asked of free sizes, as it comes
-        self.asked_in: dict[int, str] = {}  # id of one of them -> the call of torch that asked
+        self.asked_in: dict[int, str] = {}  # id of one of them -> the module and the line whose call of torch asked
+        self.modules: dict[str, str] = {}  # class of each module by path
         self.decisions: list[tuple[str, Any, Any]] = []  # file, line and value wherever the code asked for a number
         self._alive: list[Tensor] = []  # so that an id stays one tensor's
         self._now: dict[int, int] = {}  # id of a tensor -> the value that it holds
@@ -91,7 +92,8 @@ class Recorder(TorchDispatchMode):
         before = len(self.guards)
         out = self._called(func, args, kwargs or {})
         for guard in self.guards[before:]:
-            self.asked_in[id(guard)] = f"{func}"
+            where = ":".join(map(str, _where())).replace("\\", "/").rsplit("/", 1)[-1].strip(":")
+            self.asked_in[id(guard)] = " ".join(x for x in (self.modules.get(self.stack[-1], ""), where) if x)
         return out
 
     def leaving(self) -> None:

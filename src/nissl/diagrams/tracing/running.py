@@ -108,7 +108,8 @@ class _Run:
         self.recorder = Recorder(fake)
         self.recorder.guards = self.sizes.env.guards
         self.single: list[str] = []
-        self.modules: dict[str, str] = {"": type(module).__name__}
+        self.modules = self.recorder.modules
+        self.modules[""] = type(module).__name__
         self.module = _apart(module).train(training)
         self.names = names
         leaves, spec = pytree.tree_flatten((args, dict(kwargs)))

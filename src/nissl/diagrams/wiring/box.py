@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from nissl.diagrams.wiring.interface import Hom, Interface
 from nissl.diagrams.wiring.types import InterfaceMismatch, Values, bare, check, named
+from nissl.errors import InputError
 
 DRAWN = (".svg", ".png", ".html")  # what a system costs is not told by its wires
 
@@ -98,12 +99,14 @@ class Box:
         """
         from nissl.diagrams.wiring.composing import sequence
 
+        _is_box(other, ">>")
         return sequence(self, other)
 
     def __matmul__(self, other: Box) -> Box:
         """Side by side."""
         from nissl.diagrams.wiring.composing import parallel
 
+        _is_box(other, "@")
         return parallel(self, other)
 
     def to_circuit(self, **options: Any) -> Any:
@@ -125,6 +128,13 @@ class Box:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label!r}, {self.source!r} -> {self.target!r})"
+
+
+def _is_box(other: Any, sign: str) -> None:
+    if not isinstance(other, Box):
+        raise InputError(
+            f"{type(other).__name__} after {sign}; allowed: a Lens, System or Learner; Lens.differentiable(f, source, target) makes one of a function"
+        )
 
 
 def fits(given: Interface, wanted: Interface, who: str) -> None:

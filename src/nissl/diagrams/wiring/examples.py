@@ -19,6 +19,7 @@ from nissl.diagrams.wiring.layers import layer
 from nissl.diagrams.wiring.optimisers import Descent, neuron
 from nissl.diagrams.wiring.types import InterfaceMismatch, Space
 from nissl.diagrams.wiring.wires import Wiring
+from nissl.errors import InputError
 
 
 def mlp(
@@ -154,6 +155,11 @@ def adaptive_control(
     >>> [round(float(seen.y[t, 0]), 2) for t in (0, 199, 200, 399)]
     [0.0, 1.0, -1.0, 1.0]
     """
+    if plants.dim() != 3 or len(plants) != 2 or reference.dim() != 2 or plants.shape[1] != reference.shape[1]:
+        raise InputError(
+            f"plants of shape {tuple(plants.shape)} and reference {tuple(reference.shape)}; allowed: (2, output, input), the plant before and after the "
+            "change, and (time, output)"
+        )
     dtype, n = reference.dtype, reference.shape[1]
     t = real(n, dtype=str(dtype))
     said = Interface({"value": t.output["value"]})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import operator
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -84,6 +86,8 @@ def from_torch(
     >>> list(learner.state)
     ['0', '2']
     """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{type(module).__name__} given; from_torch takes a torch.nn.Module")
     if per not in ("module", "neuron"):
         raise unknown("per", per, ["module", "neuron"])
     descent = Descent(optimizer, lr, momentum, (betas[0], betas[1]), eps, reduce)
@@ -97,10 +101,22 @@ def from_torch(
                 f"{name or 'the module'} ({type(part).__name__}) changes or draws by itself while training; call .eval() first"
             )
     _refuse_tied(module)
+    _runs(module, examples)
     with torch.no_grad():
         learner = _Builder(descent, per, batch).box(module, examples, (True,) * len(examples))
     learner.origin = (module, learner.origin)
     return learner
+
+
+def _runs(module: nn.Module, examples: tuple[Tensor, ...]) -> None:
+    try:
+        with torch.no_grad():
+            module(*examples)
+    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+        shapes = ", ".join(str(tuple(e.shape)) for e in examples)
+        raise InputError(
+            f"{type(module).__name__} does not run on an example of shape {shapes}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _refuse_tied(module: nn.Module) -> None:
@@ -279,9 +295,17 @@ def _graph(module: nn.Module) -> fx.Graph:
         return _Tracer().trace(module)
     except (TraceError, TypeError, RuntimeError) as error:
         raise ModelError(
-            f"the dataflow of {type(module).__name__} cannot be followed ({str(error).splitlines()[0]}); make it one box with descender, or "
-            "keep control flow that depends on data out of forward"
+            f"the dataflow of {type(module).__name__} cannot be followed{_line_of(error)} ({str(error).splitlines()[0]}); make it one box with descender, or "
+            "keep control flow and sizes that depend on data, such as torch.ones(T, T) with T from x.shape, out of forward"
         ) from error
+
+
+def _line_of(error: BaseException) -> str:
+    """The last line of the network's own code that led to it."""
+    torchs = str(Path(torch.__file__).parent)
+    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(torchs)]
+    here = [f for f in own if f.filename != __file__]
+    return f" at {here[-1].filename}:{here[-1].lineno}, `{here[-1].line}`" if here else ""
 
 
 def _free(name: str, taken: set[str]) -> str:

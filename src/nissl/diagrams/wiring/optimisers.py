@@ -48,6 +48,9 @@ class Descent:
             raise unknown("optimizer", self.optimizer, ["sgd", "momentum", "adam"])
         if self.reduce not in ("sum", "mean"):
             raise unknown("reduction over the batch", self.reduce, ["sum", "mean"])
+        numbers = (self.lr, self.momentum, self.eps, *self.betas)
+        if not all(isinstance(n, int | float) for n in numbers):
+            raise InputError(f"{self}; lr, momentum, betas and eps must be numbers")
         if not self.lr >= 0 or not 0 <= self.momentum < 1 or not all(0 <= b < 1 for b in self.betas):
             raise InputError(f"{self}; lr must be at least 0, momentum and betas in [0, 1)")
 

@@ -117,6 +117,8 @@ def _steps(box: Box, inputs: Any, steps: int | None, directions: Any) -> Iterato
         if not lengths:
             raise InputError("how many steps? give steps=, or inputs as arrays over time")
         steps = min(lengths)
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer):
+        raise InputError(f"steps={steps!r}; allowed: a whole number")
     if steps < 0 or any(n < steps for n in lengths):
         raise InputError(f"steps={steps}, while inputs last {min(lengths, default=0)}")
     state = box.state

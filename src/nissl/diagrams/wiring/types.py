@@ -56,7 +56,10 @@ class Space:
     axes: tuple[Axis, ...] = ()
 
     def __post_init__(self) -> None:
-        shape = (self.shape,) if isinstance(self.shape, int) else tuple(int(n) for n in self.shape)
+        given = (self.shape,) if isinstance(self.shape, int) else self.shape
+        if isinstance(given, str) or not all(isinstance(n, int) for n in given):
+            raise InputError(f"shape {self.shape!r}; allowed: whole numbers, such as (3, 4)")
+        shape = tuple(given)
         sizes = tuple(a.size for a in self.axes)
         object.__setattr__(self, "shape", shape or sizes)
         object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
@@ -180,7 +183,15 @@ def check(ports: Mapping[str, Type], values: Values, who: str) -> Values:
 
 def what_is(value: Any) -> str:
     """Type of a value, for people."""
-    return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    return (
+        f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+        if isinstance(value, Tensor)
+        else _short(repr(value))
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def bare(values: Values) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nissl.axes import whole_number as whole
 from nissl.errors import InputError
 
 
@@ -27,13 +28,6 @@ def check_field(x: object, channels: int | None, n_dims: int, who: str) -> None:
         raise InputError(f"{who} takes real floating-point values; given {x.dtype}; use .float()")
     if 0 in x.shape[2:]:
         raise InputError(f"{who} was given {given}; an axis without points has no field on it")
-
-
-def whole(name: str, value: object, least: int) -> int:
-    """A whole number that is at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name}={value!r}; allowed: a whole number of at least {least}")
-    return value
 
 
 def each_axis(name: str, value: int | Sequence[int], n_dims: int, least: int) -> tuple[int, ...]:

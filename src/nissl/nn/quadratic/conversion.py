@@ -56,6 +56,8 @@ def quadraticize(module: nn.Module, layers: str | Sequence[str] | None = None, *
     ('QuadraticLinear', True)
     """
     if not isinstance(module, nn.Module):
+        module = getattr(module, "module", module)  # the network of a loaded model
+    if not isinstance(module, nn.Module):
         raise InputError(f"{type(module).__name__} given; quadraticize takes a torch.nn.Module")
     copied = copy.deepcopy(module)
     if not list(copied.children()):

@@ -22,6 +22,12 @@ def make(scene: Scene, step: Step) -> Reading:
     return Reading("creation", step.operator, [out], born=tuple(n for n in out if n != 0))
 
 
+@rule("bernoulli_")
+def drawn(scene: Scene, step: Step) -> Reading:
+    """Zeros and ones by chance in the place of what was there: what dropout multiplies by."""
+    return Reading("elementwise", "dropout", [scene.of(step.arguments[0])])
+
+
 def opaque(scene: Scene, step: Step) -> Reading:
     """Not understood: its types are shown. All axes of its arrays may matter to it, and those it makes are new."""
     before = tuple(dict.fromkeys(n for i in step.inputs for n in scene.of(i)))

@@ -58,17 +58,25 @@ def convolution(scene: Scene, step: Step) -> Reading:
         identity.union(made, scene.of(bias)[0])
     after = resized(scene, space, out, None)
     depthwise = made == channel
+    touched = [a for a, moves in zip(space, _moves(scene, step, len(space)), strict=True) if moves or a not in after]
     cost = 2 * scene.elements(step.arguments[0] if transposed else out) * scene.product(weight[1:])
     return Reading(
         "convolution",
         ("depthwise " if depthwise else "grouped " if groups != 1 else "")
         + ("transposed convolution" if transposed else "convolution"),
         [(*batch, made, *after)],
-        acted=tuple(space if after == space else dict.fromkeys((*space, *after))),
+        acted=tuple(touched if after == space else dict.fromkeys((*touched, *(a for a in after if a not in space)))),
         contracted=() if depthwise else (channel,),
         born=() if depthwise else (made,),
         flops=cost,
     )
+
+
+def _moves(scene: Scene, step: Step, n: int) -> list[bool]:
+    """Along which axes a convolution sees more than the place itself; one of a single tap merely runs along them."""
+    window = scene.shape(step.arguments[1])[2:]
+    strides, padding = (tuple(step.arguments[k]) * (n if len(step.arguments[k]) == 1 else 1) for k in (3, 4))
+    return [(w, s, p) != (1, 1, 0) for w, s, p in zip(window, strides, padding, strict=True)]
 
 
 @rule("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool1d_with_indices", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d",

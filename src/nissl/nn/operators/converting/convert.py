@@ -16,6 +16,7 @@ from nissl.axes import Axis
 from nissl.errors import InputError, ModelError, unknown
 from nissl.nn.operators._checks import check_finite
 from nissl.nn.operators.converting.domain import Domain, Grid
+from nissl.nn.operators.converting.mixing import over_positions, reason
 from nissl.nn.operators.converting.points import PositionTable
 from nissl.nn.operators.converting.reading import make_example, read_domain
 from nissl.nn.operators.converting.rules import Rules
@@ -161,7 +162,8 @@ def to_neural_operator(
     The network is run once on its training grid, so that each layer's own spacing is known, and once on a grid twice as fine, so that what fails
     there is named. Replaced: convolutions and pooling with more than one tap (kernels become hat functions of physical width), transposed
     convolutions and layers whose padding changes the domain (resampled to their training grid), adaptive pooling, norms over space,
-    attention, tables of positions, upsampling to fixed sizes. Whatever acts at single points stays.
+    attention, tables of positions, upsampling to fixed sizes. Whatever acts at single points stays. Functions in a forward that run over positions
+    (products, softmax, means, sums, ...) stay too, and have a row each, with nothing under `replaced by`.
 
     References
     ----------
@@ -196,12 +198,31 @@ def to_neural_operator(
     with torch.no_grad():
         before = copied(example)
     rules = Rules(domain, trace(copied, example), dense, patches)
+    _name_mixing(copied, rules, example, layout)
     converted = _walk(copied, rules, layout, example)
     operator = NeuralOperator(converted, domain, layout).eval()
     _check_same(before, operator, example)
     _try_finer(operator, rules, example)
     operator.report = pd.DataFrame(rules.rows, columns=["path", "layer", "replaced by", "reason"])
     return operator, operator.report
+
+
+def _name_mixing(module: nn.Module, rules: Rules, example: Tensor, layout: str) -> None:
+    """A row for each function in a forward that runs over positions: told by axes that grow with the grid."""
+    try:
+        finer = trace(module, _finer(rules.domain, example, layout)).mixing
+    except Exception:  # whatever a stranger's forward raises on a grid that it was not made for
+        finer = None
+    for path, name in over_positions(rules.seen.mixing, finer, rules.domain.grid):
+        rules.rows.append({"path": path, "layer": f"function {name}", "replaced by": "", "reason": reason(name)})
+
+
+def _finer(domain: Domain, example: Tensor, layout: str) -> Tensor:
+    """Noise on twice the grid."""
+    less, (batch, *rest) = domain.closed, example.shape
+    finer = [2 * (n - less) + less for n in domain.grid]
+    shape = (batch, rest[0], *finer) if layout == "channels" else (batch, *finer, rest[1])
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(example)
 
 
 def _walk(module: nn.Module, rules: Rules, layout: str, example: Tensor) -> nn.Module:
@@ -268,10 +289,8 @@ def _check_same(before: Any, operator: NeuralOperator, example: Tensor) -> None:
 
 def _try_finer(operator: NeuralOperator, rules: Rules, example: Tensor) -> None:
     """Run once on twice the grid; what fails there and has no row yet gets one."""
-    less = rules.domain.closed
-    finer = [2 * (n - less) + less for n in rules.domain.grid]
-    shape = (1, example.shape[1], *finer) if operator.layout == "channels" else (1, *finer, example.shape[2])
-    field = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(example)
+    field = _finer(rules.domain, example[:1], operator.layout)
+    finer = field.shape[2:] if operator.layout == "channels" else field.shape[1:2]
     failure = first_failure(operator, lambda: operator(field))
     failed = {row["path"] for row in rules.rows if not row["replaced by"]}
     if failure is not None:

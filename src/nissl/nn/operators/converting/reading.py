@@ -41,7 +41,7 @@ def read_domain(
         if isinstance(axis, Axis):
             grid.append(axis.size)
             spacing.append(axis.spacing)
-        elif isinstance(axis, bool) or not axis > 0 or not math.isfinite(axis):
+        elif isinstance(axis, bool) or not isinstance(axis, int | float) or not axis > 0 or not math.isfinite(axis):
             raise InputError(
                 f"axes[{i}]={axis!r}; allowed: an Axis, a positive number of points, or a positive spacing"
             )

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from nissl.nn.operators.converting.mixing import Call, summed_sizes
+
 # Calls inside a `forward` that look at neighbours, and which no walk over modules can replace.
 FUNCTIONS = {
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "max_pool1d", "max_pool2d", "max_pool3d",
@@ -35,6 +37,8 @@ class Trace:
         Shapes that adaptive pooling gave: they stay the same on every grid.
     functions
         Calls that look at neighbours: the module they stand in, and their name.
+    mixing
+        Calls that run over whole axes, in order: module, name, and the sizes of those axes.
     """
 
     inputs: dict[int, list[tuple[int, ...]]] = field(default_factory=lambda: defaultdict(list))
@@ -42,6 +46,7 @@ class Trace:
     flattened: dict[int, tuple[int, ...]] = field(default_factory=dict)
     fixed: set[tuple[int, ...]] = field(default_factory=set)
     functions: list[tuple[str, str]] = field(default_factory=list)
+    mixing: list[Call] = field(default_factory=list)
 
 
 class _Calls(TorchFunctionMode):
@@ -64,6 +69,9 @@ class _Calls(TorchFunctionMode):
             and not _pointwise(name, args, kwargs)
         ):
             self.trace.functions.append((path, name))
+        plain = name.rstrip("_")
+        if not torchs and (sizes := summed_sizes(plain, args, kwargs or {})):
+            self.trace.mixing.append((path, plain, sizes))
         if name in ("flatten", "reshape", "view") and isinstance(out, Tensor) and args and isinstance(args[0], Tensor):
             given = args[0]
             rows = given.dim() == self.dims and out.dim() == 2 and len(out) == len(given)

@@ -56,6 +56,10 @@ def greens_function(
     """
     if isinstance(operator, MultigridLayer):
         operator = operator.operator
+    if not isinstance(operator, MultigridOperator):
+        raise InputError(
+            f"greens_function takes a MultigridOperator or MultigridLayer, not {type(operator).__name__}; give one layer's operator, such as network.layers[0].operator"
+        )
     if operator.norm:
         raise ModelError(
             "the operator normalises after prolongation, so it is not linear and has no Green's function; use norm=False"

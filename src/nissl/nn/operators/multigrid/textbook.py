@@ -97,6 +97,8 @@ def refined(operator: MultigridOperator) -> MultigridOperator:
 
     Raises
     ------
+    InputError
+        What is no multigrid operator.
     ModelError
         The finest level has no A, or there is only one level, so that nothing leads to a coarser one.
 
@@ -107,6 +109,11 @@ def refined(operator: MultigridOperator) -> MultigridOperator:
     >>> torch.allclose(finer(f), poisson_multigrid(31)(f))
     True
     """
+    if not isinstance(operator, MultigridOperator):
+        raise InputError(
+            f"refined takes a MultigridOperator, not {type(operator).__name__}; give one layer's, such as network.layers[0].operator: a whole network is "
+            "refined layer by layer"
+        )
     if len(operator.smoothing_steps) == 1:
         raise ModelError("an operator of one level has no way to a coarser grid; build it with two levels or more")
     fine_a = operator.fine_a()
