@@ -183,14 +183,16 @@ def _tanh(rng: np.random.Generator) -> Learner:
     return descender(lambda p, x: torch.tanh(p["w"] @ x), {"w": w}, t, t, descent=Descent(lr=0.05))
 
 
-def _runs_apart(one: System, other: System, heard: dict[str, Tensor]) -> float:
-    """Largest difference of what two systems say, and of all states inside them, over a whole run."""
-    worst = 0.0
+def _runs_apart(one: System, other: System, heard: dict[str, Tensor]) -> tuple[float, float]:
+    """Largest difference of what two systems say over a run and of their states at its end; and of their states at any step."""
+    said = inside = last = 0.0
     for a, b in zip(heard["a"], heard["b"], strict=True):
         (y, _, one), (z, _, other) = (system.step(None, {"a": a, "b": b}) for system in (one, other))
-        states = [torch.cat([h for _, h in sorted(flat_state(s).items())]) for s in (one, other)]
-        worst = max([worst, *(float((p - q).abs().max()) for p, q in [(y[n], z[n]) for n in y] + [tuple(states)])])
-    return worst
+        said = max([said, *(float((y[n] - z[n]).abs().max()) for n in y)])
+        p, q = (torch.cat([h for _, h in sorted(flat_state(s).items())]) for s in (one, other))
+        last = float((p - q).abs().max())
+        inside = max(inside, last)
+    return max(said, last), max(said, inside)
 
 
 def _steps_apart(one: Any, other: Any, rng: np.random.Generator, steps: int = 100) -> float:
@@ -229,11 +231,12 @@ def _swapped(wiring: Wiring, rng: np.random.Generator) -> Wiring:
     paper_value=NOT_KNOWN,
     threshold="largest difference over runs of 100 steps <= 1e-12 in every law; with two wires exchanged it is more, at every seed",
     seeds=20,
-    note="what is said and all states are compared at every step; a first version compared states at the end only, and at one of 60 seeds missed exchanged wires whose effect had died out by then",
+    expected=False,
+    note="what is said is compared at every step, states at the end; at one of 60 seeds (seed 0's twelfth) the exchanged wires sit in a part that nothing drives, and what they change has died out by then: 4e-16. With states compared at every step the control holds at all 60; it is shown beside, and decides nothing",
 )
 def _laws(seeds: Sequence[int]) -> Outcome:
     worst: dict[str, float] = dict.fromkeys(("substitution", "associative", "interchange", "identity"), 0.0)
-    control = math.inf
+    control, throughout = math.inf, math.inf
     for seed in seeds:
         rng = np.random.default_rng(seed)
         outer, inner = _diagram(rng, 3), {f"b{i}": _diagram(rng, 3) for i in range(3)}
@@ -241,8 +244,9 @@ def _laws(seeds: Sequence[int]) -> Outcome:
         nested = nest(outer, {name: nest(inner[name], systems[name]) for name in inner})
         flat, parts = nest(outer, inner), {f"{n}/{m}": s for n, boxes in systems.items() for m, s in boxes.items()}
         heard = {port: torch.from_numpy(rng.normal(size=(100, 2))) for port in "ab"}
-        found = {"substitution": _runs_apart(nested, nest(flat, parts), heard)}
-        control = min(control, _runs_apart(nested, nest(_swapped(flat, rng), parts), heard))
+        found = {"substitution": _runs_apart(nested, nest(flat, parts), heard)[1]}
+        end, any_step = _runs_apart(nested, nest(_swapped(flat, rng), parts), heard)
+        control, throughout = min(control, end), min(throughout, any_step)
         f, g, h, k = (_tanh(rng) for _ in range(4))
         found["associative"] = _steps_apart((f >> g) >> h, f >> (g >> h), rng)
         found["interchange"] = _steps_apart((f @ g) >> (h @ k), (f >> h) @ (g >> k), rng)
@@ -250,7 +254,8 @@ def _laws(seeds: Sequence[int]) -> Outcome:
         a, b = (run(s, heard, 100) for s in (identity, nested))
         found["identity"] = max(float(abs(a[p] - b[p]).max()) for p in "yz")
         worst = {law: max(worst[law], found[law]) for law in worst}
-    return Outcome(worst, {"two wires exchanged": control}, max(worst.values()) <= 1e-12 and control > 1e-12)
+    beside = {"two wires exchanged": control, "the same, states at every step": throughout}
+    return Outcome(worst, beside, max(worst.values()) <= 1e-12 and control > 1e-12)
 
 
 def _refused(attempt: Any) -> bool:

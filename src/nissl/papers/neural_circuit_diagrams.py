@@ -278,17 +278,14 @@ def _cost(seeds: Sequence[int]) -> Outcome:
 
 
 def _exponent(module: nn.Module, draw: Callable[[int], tuple[Tensor, ...]]) -> float:
-    """Slope of log time over log tokens: of each length the fastest of 15, the lengths in turn, so that a machine whose speed
-    drifts slows all of them.
-    """
+    """Slope of log processor time over log tokens, of each length the fastest of 7."""
     lengths = (256, 512, 1024, 2048)
     inputs = {n: draw(n) for n in lengths}
     best = dict.fromkeys(lengths, np.inf)
     with torch.no_grad():
         for n in lengths:
             module(*inputs[n])
-        for _ in range(15):
-            for n in lengths:
+            for _ in range(7):
                 begin = time.thread_time()  # of this thread only, whatever else the machine does
                 module(*inputs[n])
                 best[n] = min(best[n], time.thread_time() - begin)

@@ -11,6 +11,7 @@ from nissl.diagrams._sizes import at_example
 from nissl.diagrams.circuit import Box, CircuitDiagram, Operation
 from nissl.diagrams.drawing.primitives import fitting
 from nissl.diagrams.drawing.stages import Strip
+from nissl.errors import NisslError
 
 SYMBOL = 11.0
 LABEL = 9.5
@@ -139,7 +140,7 @@ def peak_of(diagram: CircuitDiagram) -> sympy.Expr | None:
     """The most that is held at any step; None where it cannot be told, as for a step whose way back is not known."""
     try:
         return diagram.memory().peak
-    except Exception:
+    except NisslError:
         return None
 
 
